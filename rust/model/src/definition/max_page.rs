@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `max_page`: mappings of the page with most of them.
+
+use super::Definition;
+use crate::{
+    Answer,
+    FolioView,
+    Question, //
+};
+
+/// The largest `page[i]`.
+///
+/// Source: `page_trans_huge_mapcount()`, named by Matthew Wilcox, linux-mm, 2021-12-16 15:54;
+/// `mapmax` of `/proc/PID/numa_maps`.
+///
+/// Readings: `mapped` is > 0, as for every count; `page` is this number, whatever the page, so it is
+/// too high for every page that is mapped less often. `reuse` comes with that question.
+pub struct MaxPage;
+
+impl Definition for MaxPage {
+    const NAME: &'static str = "max_page";
+    const FORMULA: &'static str = "largest page[i]";
+    const SOURCE: &'static str = "page_trans_huge_mapcount(); Wilcox 2021-12-16; numa_maps mapmax";
+    const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Page];
+
+    fn value(v: &FolioView) -> i64 {
+        i64::from(v.max_page)
+    }
+
+    fn answer(v: &FolioView, q: Question) -> Answer {
+        match q {
+            Question::Page => Answer::Count(u64::from(v.max_page)),
+            _ => Answer::from(v.max_page > 0),
+        }
+    }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `nr_pages_mapped`: pages that are mapped at all.
+
+use super::Definition;
+use crate::{
+    Answer,
+    FolioView,
+    Question, //
+};
+
+/// The number of pages with `page[i]` > 0.
+///
+/// Source: today's `_nr_pages_mapped` (Hugh Dickins, November 2022, `subpages_mapcount`). The
+/// kernel's low 23 bits count pages with PTE mappings only, plus 0x800000 while there are entire
+/// mappings: equal to this value only while there are none.
+///
+/// Readings: `mapped` is > 0; `partial` is > 0 and less than all pages, as the deferred split queue
+/// wants to know (`__folio_remove_rmap()`, `mm/rmap.c`).
+pub struct NrPagesMapped;
+
+impl Definition for NrPagesMapped {
+    const NAME: &'static str = "nr_pages_mapped";
+    const FORMULA: &'static str = "number of i with page[i] > 0";
+    const SOURCE: &'static str = "_nr_pages_mapped; Dickins 2022-11";
+    const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Partial];
+
+    fn value(v: &FolioView) -> i64 {
+        i64::from(v.nr_pages_mapped)
+    }
+
+    fn answer(v: &FolioView, q: Question) -> Answer {
+        match q {
+            Question::Partial => {
+                Answer::from(v.nr_pages_mapped > 0 && v.nr_pages_mapped < v.nr_pages)
+            }
+            _ => Answer::from(v.nr_pages_mapped > 0),
+        }
+    }
+}

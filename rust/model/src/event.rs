@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happens to a folio, as the hooks tell it, and what the model needs from outside.
+
+use crate::KernelCounts;
+
+/// What a call does to the mappings of a folio.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// Makes mappings: `folio_add_*_rmap_*()`, `folio_add_new_anon_rmap()`.
+    Add,
+    /// Removes mappings: `folio_remove_rmap_*()`.
+    Remove,
+    /// A mapping that fork made and the watermark walk found. Never starts tracking.
+    Dup,
+    /// An add to a child VMA beyond the watermark of its copy: the walk will find the mapping.
+    ///
+    /// Starts or keeps tracking like an add, but makes no mapping. [`Call::pending`] should name
+    /// the copy, so that the entry is kept until the walk has passed.
+    Touch,
+    /// A remove from a child VMA beyond the watermark: the walk will not find the mapping.
+    ///
+    /// Changes nothing, but a call is in flight.
+    Skip,
+}
+
+/// The page-table level of the mappings of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// PTEs, one mapping per page.
+    Pte,
+    /// One PMD (or PUD) that maps the whole folio.
+    Entire,
+}
+
+/// The type of a folio.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Kind {
+    /// Anonymous memory.
+    #[default]
+    Anon,
+    /// Page cache of a file system other than shmem.
+    File,
+    /// Page cache of shmem (memfd, tmpfs, shared anonymous).
+    Shmem,
+    /// A KSM page. KSM folios are small: always 0 in the tables.
+    Ksm,
+    /// A folio of a driver. None is tracked on a stock kernel: always 0 in the tables.
+    Driver,
+}
+
+/// Number of [`Kind`]s.
+pub const NR_KINDS: usize = 5;
+
+impl Kind {
+    /// All kinds, in the order of the tables.
+    pub const ALL: [Kind; NR_KINDS] =
+        [Kind::Anon, Kind::File, Kind::Shmem, Kind::Ksm, Kind::Driver];
+
+    /// Returns the name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Anon => "anon",
+            Kind::File => "file",
+            Kind::Shmem => "shmem",
+            Kind::Ksm => "ksm",
+            Kind::Driver => "driver",
+        }
+    }
+
+    /// Returns the position in [`Kind::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            Kind::Anon => 0,
+            Kind::File => 1,
+            Kind::Shmem => 2,
+            Kind::Ksm => 3,
+            Kind::Driver => 4,
+        }
+    }
+}
+
+/// One rmap call, or one find of the fork walk.
+///
+/// Addresses are in bytes, pages are counted from the first page of the folio.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// What the call does.
+    pub op: Op,
+    /// The level of the mappings.
+    pub level: Level,
+    /// The pfn of the first page of the folio.
+    pub pfn: u64,
+    /// The order of the folio; at least 1.
+    pub order: u8,
+    /// The type of the folio.
+    pub kind: Kind,
+    /// The first page that is mapped or unmapped; 0 for [`Level::Entire`].
+    pub first: u32,
+    /// How many pages; all of them for [`Level::Entire`].
+    pub nr: u32,
+    /// Identity of the MM.
+    pub mm: u64,
+    /// The address of page 0 of the folio under the linear rule of this VMA.
+    ///
+    /// Wrapping: an identity, it may be below the start of the VMA and even below 0
+    /// (`rmap-hooks.md` 1.7, 4 and 6).
+    pub base: u64,
+    /// Where the mapping may be recorded instead, because an mremap is under way.
+    pub alt_base: Option<u64>,
+    /// Identity of the VMA, used to tell runs apart only.
+    pub vma: u64,
+    /// Start of the VMA. `vma_start == vma_end` means that the range is not known.
+    pub vma_start: u64,
+    /// End of the VMA.
+    pub vma_end: u64,
+    /// Identity of the task, used to tell runs apart only.
+    pub task: u64,
+    /// Identity of the caller, used to tell runs apart only.
+    pub caller: u64,
+    /// The kernel's `_large_mapcount` says unmapped at the entry of the call, read under the lock
+    /// of the shard.
+    pub kernel_unmapped: bool,
+    /// The ticket of a fork copy that may have duplicated a removed mapping already, or that will
+    /// find what a [`Op::Touch`] announces; 0 for none (`rmap-hooks.md` 2.3, A1).
+    pub pending: u64,
+}
+
+/// Mappings that moved to another address without an rmap call: mremap, UFFDIO_MOVE
+/// (`rmap-hooks.md` 3.1, 3.2).
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    /// The pfn of the first page of the folio.
+    pub pfn: u64,
+    /// The order of the folio.
+    pub order: u8,
+    /// The MM in which the mappings move.
+    pub mm: u64,
+    /// The address of page 0 of the folio before the move, see [`Call::base`].
+    pub old_base: u64,
+    /// The address of page 0 of the folio after the move.
+    pub new_base: u64,
+    /// The level of the mappings.
+    pub level: Level,
+    /// The first page that moved.
+    pub first: u32,
+    /// How many pages moved.
+    pub nr: u32,
+    /// Start of the VMA that the mappings are in now; equal to the end if not known.
+    pub vma_start: u64,
+    /// End of the VMA that the mappings are in now.
+    pub vma_end: u64,
+}
+
+/// The end of a VMA inside the range of a folio appeared (split, shrink) or vanished (merge,
+/// expand).
+#[derive(Clone, Copy, Debug)]
+pub struct Boundary {
+    /// The pfn of the first page of the folio.
+    pub pfn: u64,
+    /// The order of the folio.
+    pub order: u8,
+    /// The MM of the VMA.
+    pub mm: u64,
+    /// The address of page 0 of the folio, see [`Call::base`].
+    pub base: u64,
+    /// The first page behind the boundary; neither 0 nor the number of pages.
+    pub at: u32,
+    /// Whether the boundary is there now.
+    pub present: bool,
+}
+
+/// Mappings that somebody found in a page table, to be checked against the shadow.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The pfn of the first page of the folio.
+    pub pfn: u64,
+    /// The order of the folio.
+    pub order: u8,
+    /// The MM whose page table it is.
+    pub mm: u64,
+    /// The address of page 0 of the folio, see [`Call::base`].
+    pub base: u64,
+    /// The level of the mappings.
+    pub level: Level,
+    /// The first page that is mapped.
+    pub first: u32,
+    /// How many pages are mapped.
+    pub nr: u32,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The shadow of the folio took it in.
+    Applied,
+    /// The same, and tracking of the folio began with it.
+    Started,
+    /// The folio is not tracked.
+    Untracked,
+    /// The folio could not be tracked any longer, or not at all.
+    Lost(LostReason),
+    /// The event contradicts the shadow; the folio, if it was tracked, is lost.
+    Inconsistent(Inconsistency),
+}
+
+/// Why a folio was given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LostReason {
+    /// No free entry, record or chunk of bitmap.
+    NoMemory,
+    /// An event contradicted the shadow, see [`Inconsistency`].
+    Inconsistent,
+    /// A fork copy or an mremap was not seen to its end.
+    Window,
+    /// The folio is mapped where the linear rule does not hold (`rmap-hooks.md` D2).
+    NotLinear,
+    /// The kernel's counters differ, and that was reported.
+    Mismatch,
+    /// The order is larger than the bitmaps.
+    Order,
+}
+
+/// How an event contradicts the shadow: an event was missed, or the kernel has a bug.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inconsistency {
+    /// An add of a mapping that is there already.
+    AddMapped,
+    /// A remove of a mapping that is not there.
+    RemoveNotMapped,
+    /// The order of a mapped folio changed.
+    OrderChanged,
+    /// A move of a mapping that is neither at its old nor at its new place.
+    MoveNotMapped,
+    /// A move of a mapping to where another one is.
+    MoveOntoMapped,
+    /// The event itself is not possible: no pages, or pages beyond the end of the folio.
+    Malformed,
+    /// A link of the shadow points nowhere: a bug of the model. Counted, never assumed away.
+    Corrupt,
+}
+
+/// What the model asks its surroundings, in the context of the operation at hand.
+///
+/// The kernel side answers from RCU, from its descriptors of open copies and moves, and from the
+/// folio; the host tests simulate all of it.
+pub trait Env {
+    /// Returns a monotonic time in nanoseconds.
+    fn now(&self) -> u64;
+
+    /// Returns a cookie of the present state of RCU.
+    fn gp_snapshot(&self) -> u64;
+
+    /// Returns whether a full grace period has passed since the cookie was taken: no rmap call that
+    /// had begun then is still running (`rmap-hooks.md` 1.7, 2).
+    fn gp_elapsed(&self, cookie: u64) -> bool;
+
+    /// Returns whether any fork copy or mremap is under way; must be cheap.
+    fn windows_open(&self) -> bool;
+
+    /// Returns whether an unfinished fork copy (the part of its source not yet walked) or an
+    /// mremap overlaps `len` bytes from `base` (wrapping) of the MM.
+    fn window_covers(&self, mm: u64, base: u64, len: u64) -> bool;
+
+    /// Returns whether a copy or move with a number up to `ticket` is still under way.
+    fn ticket_open(&self, ticket: u64) -> bool;
+
+    /// Returns the kernel's own counters of the folio, read now; `None` if that is not a large
+    /// folio of this order that can be read.
+    fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts>;
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How often each page is mapped by records that map only a part of the folio.
+//!
+//! The counts are kept *vertically*: plane k is a bitmap with bit k of every page's count. A batch of
+//! mappings is added like one number, 64 pages at a time, so that a call costs a few operations per
+//! word and plane, however many records the folio has; there are 1 + log2(count) planes.
+//!
+//! Records whose PTEs map all pages are not in here ([`crate::FolioEntry`] counts them), so most
+//! folios have no planes at all. A chunk holds up to [`PLANES_PER_CHUNK`] planes of a folio that is
+//! smaller than the largest; chunks are linked in the order of the planes.
+
+use crate::bits::{
+    index,
+    mask_in,
+    pages_of_order,
+    words_in,
+    words_of,
+    WORD_SHIFT, //
+};
+use crate::shard::{
+    Fail,
+    CORRUPT, //
+};
+use crate::Shard;
+
+/// Most planes in one chunk.
+const PLANES_PER_CHUNK: usize = 8;
+
+/// Most planes of a folio: counts are below 2^32, since there are no more records.
+const MAX_PLANES: usize = 32;
+
+/// Whether mappings come or go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Counts go up.
+    Up,
+    /// Counts go down.
+    Down,
+}
+
+impl Shard<'_> {
+    /// Returns how many planes of a folio of this order a chunk holds, and the words of each.
+    #[inline]
+    fn plane_layout(&self, order: u8) -> (usize, u32) {
+        let words = words_of(pages_of_order(order));
+        let planes = self.state.geometry.bitmap_words() >> words.trailing_zeros();
+        (planes.clamp(1, PLANES_PER_CHUNK), words)
+    }
+
+    /// Counts the mappings of the pages `first..end`.
+    pub(crate) fn count_range(
+        &mut self,
+        e: u32,
+        first: u32,
+        end: u32,
+        step: Step,
+    ) -> Result<(), Fail> {
+        words_in(first, end).try_for_each(|n| self.count_word(e, n, mask_in(n, first, end), step))
+    }
+
+    /// Counts the mappings of a record that maps a part of the folio.
+    pub(crate) fn count_record(&mut self, e: u32, r: u32, step: Step) -> Result<(), Fail> {
+        let order = self.entry(e)?.order;
+        let nr_pages = pages_of_order(order);
+        words_in(0, nr_pages).try_for_each(|n| {
+            let mask = self.pages_of(self.record(r)?, order)?.word(n);
+            self.count_word(e, n, mask & mask_in(n, 0, nr_pages), step)
+        })
+    }
+
+    /// Counts one mapping of each page of `mask` in word number `n`, like adding or subtracting
+    /// numbers with carry.
+    fn count_word(&mut self, e: u32, n: u32, mask: u64, step: Step) -> Result<(), Fail> {
+        if mask == 0 {
+            return Ok(());
+        }
+        let entry = self.entry(e)?;
+        let mut link = entry.planes;
+        let (planes, words) = self.plane_layout(entry.order);
+        let mut last = 0;
+        let mut carry = mask;
+        // Pages whose other planes show that their count is not 0, before adding or afterwards.
+        let mut mapped = 0u64;
+        while carry != 0 || mask & !mapped != 0 {
+            if link == 0 {
+                if carry == 0 {
+                    break;
+                }
+                if step == Step::Down {
+                    return Err(CORRUPT);
+                }
+                link = self.alloc_chunk(0)?;
+                if last == 0 {
+                    self.entry_mut(e)?.planes = link;
+                } else {
+                    self.set_chunk_link(last, link)?;
+                }
+            }
+            let chunk = self.chunk_mut(link)?.iter_mut();
+            for word in chunk
+                .skip(index(n))
+                .step_by(index(words.max(1)))
+                .take(planes)
+            {
+                let old = *word;
+                *word = old ^ carry;
+                match step {
+                    Step::Up => {
+                        mapped |= old;
+                        carry &= old;
+                    }
+                    Step::Down => {
+                        mapped |= *word;
+                        carry &= !old;
+                    }
+                }
+            }
+            last = link;
+            link = self.chunk_link(link)?;
+        }
+        let changed = (mask & !mapped).count_ones();
+        let pages = &mut self.entry_mut(e)?.part_pages;
+        *pages = match step {
+            Step::Up => pages.wrapping_add(changed),
+            Step::Down => pages.wrapping_sub(changed),
+        };
+        Ok(())
+    }
+
+    /// Frees the planes of a folio.
+    pub(crate) fn drop_planes(&mut self, e: u32) -> Result<(), Fail> {
+        let entry = self.entry_mut(e)?;
+        entry.part_pages = 0;
+        let mut link = core::mem::replace(&mut entry.planes, 0);
+        while link != 0 {
+            let next = self.chunk_link(link)?;
+            self.free_chunk(link)?;
+            link = next;
+        }
+        Ok(())
+    }
+
+    /// Returns where the planes of a folio are.
+    fn planes(&self, e: u32) -> Result<Planes, Fail> {
+        let entry = self.entry(e)?;
+        let (per_chunk, words) = self.plane_layout(entry.order);
+        let mut planes = Planes {
+            starts: [0; MAX_PLANES],
+            nr: 0,
+        };
+        let mut link = entry.planes;
+        while link != 0 {
+            let mut start = self.chunk_start(link)?;
+            for _ in 0..per_chunk {
+                if let Some(plane) = planes.starts.get_mut(planes.nr) {
+                    *plane = start;
+                    planes.nr = planes.nr.wrapping_add(1);
+                }
+                start = start.wrapping_add(index(words));
+            }
+            link = self.chunk_link(link)?;
+        }
+        Ok(planes)
+    }
+
+    /// Returns the least and the largest count of any page, and that of the first.
+    pub(crate) fn part_counts(&self, e: u32) -> Result<PartCounts, Fail> {
+        let nr_pages = pages_of_order(self.entry(e)?.order);
+        let planes = self.planes(e)?;
+        let mut counts = PartCounts {
+            least: u32::MAX,
+            most: 0,
+            first: planes.count(self.words, 0),
+        };
+        for n in words_in(0, nr_pages) {
+            let mut top = mask_in(n, 0, nr_pages);
+            let mut bottom = top;
+            let (mut least, mut most) = (0u32, 0u32);
+            // From the highest plane on, keep the pages with the most and with the fewest so far.
+            for plane in planes.words(self.words, n) {
+                let (with, without) = (top & plane, bottom & !plane);
+                most = (most << 1) | u32::from(with != 0);
+                least = (least << 1) | u32::from(without == 0);
+                top = if with != 0 { with } else { top };
+                bottom = if without != 0 { without } else { bottom };
+            }
+            counts.least = counts.least.min(least);
+            counts.most = counts.most.max(most);
+        }
+        Ok(counts)
+    }
+
+    /// Returns the count of one page.
+    pub(crate) fn part_count(&self, e: u32, page: u32) -> Result<u32, Fail> {
+        Ok(self.planes(e)?.count(self.words, page))
+    }
+}
+
+/// Counts of pages over the records that map only a part of the folio.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct PartCounts {
+    /// The least of all pages.
+    pub(crate) least: u32,
+    /// The largest of all pages.
+    pub(crate) most: u32,
+    /// That of page 0.
+    pub(crate) first: u32,
+}
+
+/// Where the planes of a folio are among the words of a shard, lowest first.
+struct Planes {
+    /// The first word of each.
+    starts: [usize; MAX_PLANES],
+    /// How many there are.
+    nr: usize,
+}
+
+impl Planes {
+    /// Returns word number `n` of each plane, highest first.
+    fn words<'a>(&'a self, words: &'a [u64], n: u32) -> impl Iterator<Item = u64> + 'a {
+        let starts = self.starts.iter().take(self.nr).rev();
+        starts.map(move |start| {
+            let at = start.wrapping_add(index(n));
+            words.get(at).copied().unwrap_or(0)
+        })
+    }
+
+    /// Returns the count of one page.
+    fn count(&self, words: &[u64], page: u32) -> u32 {
+        let n = page >> WORD_SHIFT;
+        let bit = mask_in(n, page, page.saturating_add(1));
+        self.words(words, n)
+            .fold(0, |count, plane| (count << 1) | u32::from(plane & bit != 0))
+    }
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One part of the table of folios: entries, records and their storage.
+//!
+//! The caller lends the storage for one operation, under its lock; all of it may start as zeroes.
+//! Positions in the slices are kept as *links*, position + 1, so that 0 is none.
+
+use crate::bits::index;
+use crate::slab;
+use crate::{
+    Cell,
+    Counters,
+    Inconsistency,
+    Record, //
+};
+
+mod apply;
+mod check;
+mod entry;
+mod evaluate;
+mod list;
+mod pages;
+mod readout;
+mod rekey;
+mod track;
+
+pub use self::check::{
+    MappingCheck,
+    Suspect, //
+};
+pub use self::entry::{
+    FolioEntry,
+    State, //
+};
+pub use self::readout::RecordIter;
+
+/// Largest order that the tables tell apart.
+const ORDER_LIMIT: u8 = 19;
+
+/// Sizes that are fixed at start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Geometry {
+    /// Size of a page, as a shift.
+    pub page_shift: u8,
+    /// Pages that a page table maps, and a PMD, as a shift.
+    pub pmd_order: u8,
+    /// Order of the largest folio that is tracked, up to 19.
+    pub max_order: u8,
+}
+
+impl Geometry {
+    /// Returns the geometry with everything in the range that the model works for.
+    const fn sane(self) -> Self {
+        const fn at_most(x: u8, limit: u8) -> u8 {
+            if x > limit {
+                limit
+            } else {
+                x
+            }
+        }
+        Self {
+            page_shift: at_most(self.page_shift, 32),
+            pmd_order: at_most(self.pmd_order, ORDER_LIMIT),
+            max_order: at_most(self.max_order, ORDER_LIMIT),
+        }
+    }
+
+    /// Returns how many words of bitmap a chunk has: a bit per page, at least one word.
+    pub(crate) const fn bitmap_words(self) -> usize {
+        1 << self.sane().max_order.saturating_sub(6)
+    }
+
+    /// Returns how many words a chunk has: the bitmap and a link.
+    ///
+    /// The length of [`Shard::words`] should be a multiple of it.
+    pub const fn chunk_words(self) -> usize {
+        self.bitmap_words().wrapping_add(1)
+    }
+}
+
+/// The plain state of a shard, beside the slices.
+#[derive(Clone, Debug)]
+pub struct ShardState {
+    /// The sizes.
+    pub(crate) geometry: Geometry,
+    /// The counters.
+    pub(crate) counters: Counters,
+    /// Links of the first free entry, record and chunk.
+    pub(crate) free: slab::Slab,
+    /// Links of the first and last drained or lost entry, the longest waiting one first.
+    pub(crate) drain_head: u32,
+    /// The last of them.
+    pub(crate) drain_tail: u32,
+    /// Cookie of the last start that was refused without leaving a marker.
+    pub(crate) no_start: Option<u64>,
+    /// Untracked adds that may be in flight.
+    pub(crate) recent: track::Recent,
+    /// Differences to be checked again.
+    pub(crate) suspects: check::Suspects,
+}
+
+impl ShardState {
+    /// Returns the state of a shard in which nothing is tracked.
+    pub fn new(geometry: Geometry) -> Self {
+        Self {
+            geometry: geometry.sane(),
+            counters: Counters::new(),
+            free: slab::Slab::default(),
+            drain_head: 0,
+            drain_tail: 0,
+            no_start: None,
+            recent: track::Recent::new(),
+            suspects: check::Suspects::default(),
+        }
+    }
+
+    /// Starts anew with other storage; the counters go on, but for what is in use.
+    pub fn restart(&mut self) {
+        self.counters.clear_gauges();
+        self.free = slab::Slab::default();
+        self.drain_head = 0;
+        self.drain_tail = 0;
+        self.no_start = None;
+        self.recent = track::Recent::new();
+        self.suspects = check::Suspects::default();
+    }
+
+    /// Returns the counters.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Returns the sizes.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+}
+
+/// A shard with its storage, borrowed for one operation under the caller's lock.
+///
+/// # Invariants
+///
+/// * The slices are those of the operation before, unchanged; at first they are zero.
+/// * `buckets` and `record_buckets` have a power of two elements.
+pub struct Shard<'a> {
+    /// The plain state.
+    pub state: &'a mut ShardState,
+    /// Hash table of entries by pfn: links of the first.
+    pub buckets: &'a mut [u32],
+    /// Hash table of records by entry and MM: links of the first.
+    pub record_buckets: &'a mut [u32],
+    /// One per folio that is tracked, drained or lost.
+    pub entries: &'a mut [FolioEntry],
+    /// One per folio, MM and base.
+    pub records: &'a mut [Record],
+    /// Bitmaps in chunks of [`Geometry::chunk_words`].
+    pub words: &'a mut [u64],
+    /// The tables: [`crate::CELLS`] cells, see [`crate::cell_index`].
+    pub cells: &'a mut [Cell],
+}
+
+/// Why an operation cannot go on; the folio is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fail {
+    /// No free record or chunk.
+    NoMemory,
+    /// The event contradicts the shadow.
+    Inconsistent(Inconsistency),
+}
+
+/// A link that points nowhere: impossible, so it is reported as a bug of the model.
+pub(crate) const CORRUPT: Fail = Fail::Inconsistent(Inconsistency::Corrupt);
+
+/// Returns the link to a position.
+#[inline]
+pub(crate) fn link_to(position: u32) -> u32 {
+    position.wrapping_add(1)
+}
+
+/// Returns the position that a link points to; `None` for the link that is none.
+#[inline]
+pub(crate) fn position_of(link: u32) -> Option<u32> {
+    link.checked_sub(1)
+}
+
+/// Returns the bucket of a key in a hash table with this many buckets, a power of two.
+#[inline]
+fn bucket_of(nr_buckets: usize, key: u64) -> usize {
+    // Multiplication moves entropy up; shards are commonly chosen by the topmost bits.
+    let hash = key.wrapping_mul(0xd6e8_feb8_6659_fd93).wrapping_shr(29);
+    usize::try_from(hash).unwrap_or(0) & nr_buckets.wrapping_sub(1)
+}
+
+impl Shard<'_> {
+    /// Returns the entry at a position.
+    #[inline]
+    pub(crate) fn entry(&self, e: u32) -> Result<&FolioEntry, Fail> {
+        self.entries.get(index(e)).ok_or(CORRUPT)
+    }
+
+    /// Returns the entry at a position, to be changed.
+    #[inline]
+    pub(crate) fn entry_mut(&mut self, e: u32) -> Result<&mut FolioEntry, Fail> {
+        self.entries.get_mut(index(e)).ok_or(CORRUPT)
+    }
+
+    /// Returns the record at a position.
+    #[inline]
+    pub(crate) fn record(&self, r: u32) -> Result<&Record, Fail> {
+        self.records.get(index(r)).ok_or(CORRUPT)
+    }
+
+    /// Returns the record at a position, to be changed.
+    #[inline]
+    pub(crate) fn record_mut(&mut self, r: u32) -> Result<&mut Record, Fail> {
+        self.records.get_mut(index(r)).ok_or(CORRUPT)
+    }
+
+    /// Returns the position of the entry of a folio, in whatever state it is.
+    pub fn find(&self, pfn: u64) -> Option<u32> {
+        let bucket = bucket_of(self.buckets.len(), pfn);
+        let mut link = self.buckets.get(bucket).copied()?;
+        while let Some(e) = position_of(link) {
+            let entry = self.entries.get(index(e))?;
+            if entry.pfn == pfn {
+                return Some(e);
+            }
+            link = entry.hash_next;
+        }
+        None
+    }
+
+    /// Enters an entry into the hash table.
+    fn hash_entry(&mut self, e: u32) -> Result<(), Fail> {
+        let bucket = bucket_of(self.buckets.len(), self.entry(e)?.pfn);
+        let first = self.buckets.get_mut(bucket).ok_or(CORRUPT)?;
+        let next = core::mem::replace(first, link_to(e));
+        self.entry_mut(e)?.hash_next = next;
+        Ok(())
+    }
+
+    /// Takes an entry out of the hash table.
+    fn unhash_entry(&mut self, e: u32) -> Result<(), Fail> {
+        let FolioEntry { pfn, hash_next, .. } = *self.entry(e)?;
+        let bucket = bucket_of(self.buckets.len(), pfn);
+        let first = self.buckets.get_mut(bucket).ok_or(CORRUPT)?;
+        if *first == link_to(e) {
+            *first = hash_next;
+            return Ok(());
+        }
+        let mut at = position_of(*first).ok_or(CORRUPT)?;
+        loop {
+            let entry = self.entry_mut(at)?;
+            if entry.hash_next == link_to(e) {
+                entry.hash_next = hash_next;
+                return Ok(());
+            }
+            at = position_of(entry.hash_next).ok_or(CORRUPT)?;
+        }
+    }
+
+    /// Returns the position of the next entry in use from a position on, in whatever state.
+    pub fn next_entry(&self, from: u32) -> Option<u32> {
+        let rest = self.entries.get(index(from)..)?;
+        (from..u32::MAX)
+            .zip(rest)
+            .find(|(_, entry)| entry.state != State::Unused)
+            .map(|(e, _)| e)
+    }
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Comparisons: with page tables that somebody walked, and with the kernel's counters.
+
+use super::apply::Part;
+use super::entry::SUSPECT;
+use super::{
+    Fail,
+    Shard,
+    State, //
+};
+use crate::bits::{
+    index,
+    pages_of_order, //
+};
+use crate::kernel::mismatch;
+use crate::{
+    Compare,
+    Counter,
+    Env,
+    Level,
+    Mismatch,
+    Place, //
+};
+
+/// Number of suspects that a shard keeps.
+const NR_SUSPECTS: usize = 16;
+
+/// A folio whose counters differed in a quick check, to be compared again after a grace period.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Suspect {
+    /// The pfn of the first page.
+    pub pfn: u64,
+    /// [`Shard::seq`] at the time; if it has changed since, there is nothing to compare again.
+    pub seq: u32,
+}
+
+/// The suspects of a shard, oldest first.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Suspects {
+    /// The suspects.
+    ring: [Suspect; NR_SUSPECTS],
+    /// Number of suspects ever taken out, wrapping.
+    taken: u32,
+    /// Number of suspects in the ring.
+    len: usize,
+}
+
+impl Suspects {
+    /// Returns the place that is `n` behind the oldest suspect.
+    fn place(&mut self, n: usize) -> Option<&mut Suspect> {
+        let at = index(self.taken).wrapping_add(n) & NR_SUSPECTS.wrapping_sub(1);
+        self.ring.get_mut(at)
+    }
+
+    /// Puts a suspect in; returns false if there is no room.
+    fn push(&mut self, suspect: Suspect) -> bool {
+        let len = self.len;
+        match self.place(len) {
+            Some(place) if len < NR_SUSPECTS => {
+                *place = suspect;
+                self.len = len.wrapping_add(1);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the oldest suspect out.
+    fn pop(&mut self) -> Option<Suspect> {
+        self.len = self.len.checked_sub(1)?;
+        let suspect = self.place(0).copied();
+        self.taken = self.taken.wrapping_add(1);
+        suspect
+    }
+}
+
+/// What the shadow says about mappings that somebody found in a page table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MappingCheck {
+    /// The folio is not tracked.
+    Untracked,
+    /// All mappings are in the shadow.
+    Ok,
+    /// Mappings of so many pages are not.
+    Missing {
+        /// Number of pages.
+        pages: u32,
+    },
+    /// The shadow has a folio of another order, or the mappings do not fit into it.
+    WrongOrder,
+}
+
+impl Shard<'_> {
+    /// Checks mappings that were found in a page table against the shadow.
+    ///
+    /// The caller holds off changes, or repeats the check: a call may be in flight.
+    pub fn check_mapping(&self, p: &Place) -> MappingCheck {
+        self.try_check_mapping(p)
+            .unwrap_or(MappingCheck::Missing { pages: p.nr })
+    }
+
+    /// Does what [`Shard::check_mapping`] says.
+    fn try_check_mapping(&self, p: &Place) -> Result<MappingCheck, Fail> {
+        let Some(e) = self.find(p.pfn) else {
+            return Ok(MappingCheck::Untracked);
+        };
+        let entry = self.entry(e)?;
+        if entry.state == State::Lost {
+            return Ok(MappingCheck::Untracked);
+        }
+        let part = Part {
+            level: p.level,
+            first: p.first,
+            nr: p.nr,
+        };
+        let nr_pages = pages_of_order(p.order);
+        let fits = p.first.checked_add(p.nr).is_some_and(|end| end <= nr_pages);
+        if entry.order != p.order || !fits {
+            return Ok(MappingCheck::WrongOrder);
+        }
+        let found = match (self.lookup(e, p.mm, p.base)?.here, part.level) {
+            (None, _) => 0,
+            (Some(r), Level::Entire) if self.record(r)?.entire() => part.nr,
+            (Some(_), Level::Entire) => 0,
+            (Some(r), Level::Pte) => self
+                .pages_of(self.record(r)?, p.order)?
+                .count(part.first, part.end()),
+        };
+        Ok(match part.nr.saturating_sub(found) {
+            0 => MappingCheck::Ok,
+            pages => MappingCheck::Missing { pages },
+        })
+    }
+
+    /// Compares the kernel's counters of a folio, read now, with the shadow.
+    ///
+    /// [`Compare::NotQuiescent`] if calls may be in flight or a copy or move that involves the folio
+    /// is open, and for a lost folio. A mapped folio that is not there any more differs in its order,
+    /// which is -1 then; one without mappings cannot be compared then. Whether the folio at this pfn
+    /// is still the one that was drained, the caller has to know.
+    pub fn compare(&self, entry: u32, env: &dyn Env) -> Compare {
+        self.try_compare(entry, env)
+            .unwrap_or(Compare::NotQuiescent)
+    }
+
+    /// Does what [`Shard::compare`] says.
+    fn try_compare(&self, e: u32, env: &dyn Env) -> Result<Compare, Fail> {
+        let view = self.view_of(e)?;
+        let tracked = matches!(view.state, State::Live | State::Draining);
+        if !tracked || !self.quiescent(e, env, u32::MAX)? {
+            return Ok(Compare::NotQuiescent);
+        }
+        let m = match env.kernel_of(view.pfn, view.order) {
+            Some(k) => mismatch(&view, &k),
+            None if view.total > 0 => Mismatch::gone(view.order),
+            None => return Ok(Compare::NotQuiescent),
+        };
+        // As in `quick_check()`: a copy that has begun meanwhile is still open.
+        Ok(if m.is_empty() {
+            Compare::Equal
+        } else if self.quiescent(e, env, u32::MAX)? {
+            Compare::Differs(m)
+        } else {
+            Compare::NotQuiescent
+        })
+    }
+
+    /// Returns whether the kernel's count of PTE mappings of a page (`page->_mapcount` + 1) is that
+    /// of the shadow. Meaningful under the conditions of [`Shard::compare`] only.
+    pub fn compare_page(&self, entry: u32, i: u32, kernel_page_mapcount: i32) -> bool {
+        i64::from(self.page_pte(entry, i)) == i64::from(kernel_page_mapcount)
+    }
+
+    /// Notes that the counters of a folio differ from the shadow.
+    pub(crate) fn suspect(&mut self, e: u32) {
+        let Ok(entry) = self.entry_mut(e) else {
+            return;
+        };
+        if entry.has(SUSPECT) {
+            return;
+        }
+        entry.flags |= SUSPECT;
+        let suspect = Suspect {
+            pfn: entry.pfn,
+            seq: entry.seq,
+        };
+        self.state.counters.add(Counter::Suspects);
+        if !self.state.suspects.push(suspect) {
+            self.state.counters.add(Counter::SuspectsDropped);
+            if let Ok(entry) = self.entry_mut(e) {
+                entry.flags &= !SUSPECT;
+            }
+        }
+    }
+
+    /// Takes the oldest suspect out of the ring.
+    pub fn take_suspect(&mut self) -> Option<Suspect> {
+        let suspect = self.state.suspects.pop()?;
+        if let Some(e) = self.find(suspect.pfn) {
+            if let Ok(entry) = self.entry_mut(e) {
+                entry.flags &= !SUSPECT;
+            }
+        }
+        Some(suspect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_keeps_the_oldest() {
+        let mut ring = Suspects::default();
+        let suspect = |pfn| Suspect { pfn, seq: 0 };
+        assert_eq!(ring.pop(), None);
+        for round in 0..5 {
+            for pfn in 0..20 {
+                assert_eq!(ring.push(suspect(pfn)), pfn < 16, "round {round}");
+            }
+            for pfn in 0..16 {
+                assert_eq!(ring.pop(), Some(suspect(pfn)));
+            }
+            assert_eq!(ring.pop(), None);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lists: drained and lost entries, records of a folio, records by folio and MM.
+
+use super::{
+    bucket_of,
+    link_to,
+    position_of,
+    Fail,
+    Shard,
+    CORRUPT, //
+};
+use crate::bits::index;
+use crate::Record;
+
+/// What a look at the records of a folio and MM found.
+#[derive(Clone, Copy)]
+pub(crate) struct Lookup {
+    /// The record at the base that was asked for.
+    pub(crate) here: Option<u32>,
+    /// The MM has a record at another base. Not looked for once the record was found.
+    pub(crate) elsewhere: bool,
+}
+
+/// Returns the hash key of records of a folio and MM.
+fn key_of(e: u32, mm: u64) -> u64 {
+    mm.rotate_left(20) ^ u64::from(e).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Shard<'_> {
+    /// Appends an entry to the list of those that are drained or lost.
+    pub(crate) fn push_drained(&mut self, e: u32) -> Result<(), Fail> {
+        let last = core::mem::replace(&mut self.state.drain_tail, link_to(e));
+        let entry = self.entry_mut(e)?;
+        entry.prev = last;
+        entry.next = 0;
+        match position_of(last) {
+            Some(last) => self.entry_mut(last)?.next = link_to(e),
+            None => self.state.drain_head = link_to(e),
+        }
+        Ok(())
+    }
+
+    /// Takes an entry off the list of those that are drained or lost.
+    pub(crate) fn pull_drained(&mut self, e: u32) -> Result<(), Fail> {
+        let entry = self.entry_mut(e)?;
+        let prev = core::mem::replace(&mut entry.prev, 0);
+        let next = core::mem::replace(&mut entry.next, 0);
+        match position_of(prev) {
+            Some(prev) => self.entry_mut(prev)?.next = next,
+            None => self.state.drain_head = next,
+        }
+        match position_of(next) {
+            Some(next) => self.entry_mut(next)?.prev = prev,
+            None => self.state.drain_tail = prev,
+        }
+        Ok(())
+    }
+
+    /// Looks for the record of a folio at a place.
+    pub(crate) fn lookup(&self, e: u32, mm: u64, base: u64) -> Result<Lookup, Fail> {
+        let mut found = Lookup {
+            here: None,
+            elsewhere: false,
+        };
+        let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));
+        let mut link = self.record_buckets.get(bucket).copied().ok_or(CORRUPT)?;
+        while let Some(r) = position_of(link) {
+            let record = self.record(r)?;
+            if record.entry == link_to(e) && record.mm == mm {
+                if record.base == base {
+                    found.here = Some(r);
+                    break;
+                }
+                found.elsewhere = true;
+            }
+            link = record.hash_next;
+        }
+        Ok(found)
+    }
+
+    /// Makes a record of a folio at a place that has none yet; `elsewhere` is from [`Lookup`].
+    pub(crate) fn new_record(
+        &mut self,
+        e: u32,
+        mm: u64,
+        base: u64,
+        elsewhere: bool,
+    ) -> Result<u32, Fail> {
+        let r = self.alloc_record()?;
+        let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));
+        let first = self.record_buckets.get_mut(bucket).ok_or(CORRUPT)?;
+        let hash_next = core::mem::replace(first, link_to(r));
+
+        let entry = self.entry_mut(e)?;
+        let next = core::mem::replace(&mut entry.first_record, link_to(r));
+        entry.nr_records = entry.nr_records.wrapping_add(1);
+        entry.mm = entry.mm.wrapping_add(u32::from(!elsewhere));
+        if let Some(next) = position_of(next) {
+            self.record_mut(next)?.prev = link_to(r);
+        }
+        *self.record_mut(r)? = Record {
+            mm,
+            base,
+            entry: link_to(e),
+            hash_next,
+            next,
+            ..Record::default()
+        };
+        Ok(r)
+    }
+
+    /// Frees a record that maps nothing and has no chunk any more.
+    pub(crate) fn drop_record(&mut self, e: u32, r: u32) -> Result<(), Fail> {
+        let Record {
+            mm,
+            hash_next,
+            prev,
+            next,
+            ..
+        } = *self.record(r)?;
+
+        // Out of the hash bucket; other records of the MM are all in there.
+        let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));
+        let first = self.record_buckets.get_mut(bucket).ok_or(CORRUPT)?;
+        if *first == link_to(r) {
+            *first = hash_next;
+        }
+        let mut link = *first;
+        let mut elsewhere = false;
+        while let Some(at) = position_of(link) {
+            let record = self.record_mut(at)?;
+            if record.hash_next == link_to(r) {
+                record.hash_next = hash_next;
+            }
+            elsewhere |= record.entry == link_to(e) && record.mm == mm;
+            link = record.hash_next;
+        }
+
+        // Out of the list of the folio.
+        if let Some(prev) = position_of(prev) {
+            self.record_mut(prev)?.next = next;
+        }
+        if let Some(next) = position_of(next) {
+            self.record_mut(next)?.prev = prev;
+        }
+        let entry = self.entry_mut(e)?;
+        if prev == 0 {
+            entry.first_record = next;
+        }
+        entry.nr_records = entry.nr_records.wrapping_sub(1);
+        entry.mm = entry.mm.wrapping_sub(u32::from(!elsewhere));
+        self.free_record(r)
+    }
+
+    /// Returns the first record of a folio from a link on that is as wanted.
+    pub(crate) fn find_record(
+        &self,
+        mut link: u32,
+        mut wanted: impl FnMut(&Record) -> bool,
+    ) -> Option<u32> {
+        while let Some(r) = position_of(link) {
+            let record = self.records.get(index(r))?;
+            if wanted(record) {
+                return Some(r);
+            }
+            link = record.next;
+        }
+        None
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading the shadow.
+
+use super::entry::{
+    EVER_PARTIAL,
+    EVER_SHARED, //
+};
+use super::{
+    position_of,
+    Fail,
+    Shard,
+    State, //
+};
+use crate::bits::{
+    index,
+    pages_of_order, //
+};
+use crate::planes::PartCounts;
+use crate::{
+    Env,
+    FolioView,
+    PairSet,
+    RecordView, //
+};
+
+impl Shard<'_> {
+    /// Returns the numbers of the folio at a position, without the kernel's counters; `None` for a
+    /// free entry.
+    pub fn view(&self, entry: u32) -> Option<FolioView> {
+        self.view_of(entry)
+            .ok()
+            .filter(|view| view.state != State::Unused)
+    }
+
+    /// Returns the numbers of the folio at a position, with the kernel's counters if they stand
+    /// still and can be read.
+    pub fn view_with_kernel(&self, entry: u32, env: &dyn Env) -> Option<FolioView> {
+        let mut view = self.view(entry)?;
+        let tracked = matches!(view.state, State::Live | State::Draining);
+        if tracked && self.quiescent(entry, env, u32::MAX).ok()? {
+            view.kernel = env.kernel_of(view.pfn, view.order);
+        }
+        Some(view)
+    }
+
+    /// Counts what a folio's entry does not keep, and returns all of it.
+    pub(crate) fn view_of(&self, e: u32) -> Result<FolioView, Fail> {
+        let entry = self.entry(e)?;
+        let nr_pages = pages_of_order(entry.order);
+        let nr_pte_mapped = entry.nr_pte_mapped();
+        let every = entry.entire.wrapping_add(entry.whole);
+        let parts = if entry.parts > 0 {
+            self.part_counts(e)?
+        } else {
+            PartCounts::default()
+        };
+        let entire = u64::from(entry.entire);
+        Ok(FolioView {
+            pfn: entry.pfn,
+            order: entry.order,
+            nr_pages,
+            kind: entry.kind,
+            state: entry.state,
+            total: entry.total,
+            entire: entry.entire,
+            nr_pages_mapped: if entry.entire > 0 {
+                nr_pages
+            } else {
+                nr_pte_mapped
+            },
+            nr_pte_mapped,
+            first_page: every.saturating_add(parts.first),
+            min_page: every.saturating_add(parts.least),
+            max_page: every.saturating_add(parts.most),
+            mm: entry.mm,
+            vma: entry.vma,
+            vma_pt: entry.vma_pt,
+            full: entry.full,
+            partial: entry.vma.wrapping_sub(entry.full),
+            total_pages: entry
+                .total
+                .wrapping_sub(entire)
+                .wrapping_add(entire.wrapping_mul(u64::from(nr_pages))),
+            nr_records: entry.nr_records,
+            since: entry.since,
+            seq: entry.seq,
+            ever_shared: entry.has(EVER_SHARED),
+            ever_partial: entry.has(EVER_PARTIAL),
+            kernel: None,
+        })
+    }
+
+    /// Returns the records of the folio at a position.
+    pub fn records(&self, entry: u32) -> RecordIter<'_> {
+        RecordIter {
+            shard: self,
+            next: self.entry(entry).map_or(0, |entry| entry.first_record),
+        }
+    }
+
+    /// Returns whether page `i` of the folio is mapped by a PTE in this MM at this base.
+    pub fn record_bit(&self, entry: u32, mm: u64, base: u64, i: u32) -> bool {
+        let bit = || -> Result<bool, Fail> {
+            let order = self.entry(entry)?.order;
+            let Some(r) = self.lookup(entry, mm, base)?.here else {
+                return Ok(false);
+            };
+            let end = i.saturating_add(1);
+            Ok(i < pages_of_order(order) && self.pages_of(self.record(r)?, order)?.any(i, end))
+        };
+        bit().unwrap_or(false)
+    }
+
+    /// Returns how many mappings cover page `i`: PTE mappings and entire ones.
+    pub fn page(&self, entry: u32, i: u32) -> u32 {
+        match self.entry(entry) {
+            Ok(entry_) if i < pages_of_order(entry_.order) => {
+                self.page_pte(entry, i).saturating_add(entry_.entire)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Returns how many PTEs map page `i`: what `page->_mapcount` + 1 must be.
+    pub fn page_pte(&self, entry: u32, i: u32) -> u32 {
+        match self.entry(entry) {
+            Ok(entry_) if i < pages_of_order(entry_.order) => self
+                .part_count(entry, i)
+                .unwrap_or(0)
+                .saturating_add(entry_.whole),
+            _ => 0,
+        }
+    }
+
+    /// Returns the first record in use from a position on: its position, and the pfn, order, MM and
+    /// base that it is about.
+    pub fn next_record(&self, from: u32) -> Option<(u32, u64, u8, u64, u64)> {
+        let rest = self.records.get(index(from)..)?;
+        (from..u32::MAX).zip(rest).find_map(|(r, record)| {
+            let entry = self.entry(position_of(record.entry)?).ok()?;
+            Some((r, entry.pfn, entry.order, record.mm, record.base))
+        })
+    }
+
+    /// Returns the number of changes to the shadow of a folio so far, wrapping.
+    pub fn seq(&self, entry: u32) -> u32 {
+        self.entry(entry).map_or(0, |entry| entry.seq)
+    }
+
+    /// Returns the pairs that answered the last evaluated state of a folio wrongly.
+    pub fn wrong(&self, entry: u32) -> PairSet {
+        self.entry(entry)
+            .map_or(PairSet::new(), |entry| entry.wrong)
+    }
+}
+
+/// The records of one folio.
+pub struct RecordIter<'a> {
+    /// Where they are.
+    shard: &'a Shard<'a>,
+    /// Link of the next one.
+    next: u32,
+}
+
+impl Iterator for RecordIter<'_> {
+    type Item = RecordView;
+
+    fn next(&mut self) -> Option<RecordView> {
+        let r = position_of(self.next)?;
+        let record = self.shard.record(r).ok()?;
+        let order = self.shard.entry(position_of(record.entry)?).ok()?.order;
+        let spread = self.shard.spread(r, order).ok()?;
+        self.next = record.next;
+        Some(RecordView {
+            mm: record.mm,
+            base: record.base,
+            order,
+            nr: record.nr,
+            entire: record.entire(),
+            vmas: spread.vma,
+            tuples: spread.vma_pt,
+            boundaries: record.nr_bounds(),
+        })
+    }
+}

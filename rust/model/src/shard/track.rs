@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The life of an entry: when tracking starts, drains, starts again, and is lost.
+//!
+//! A folio is tracked from the first add at whose entry the kernel says that it is unmapped. When
+//! its last mapping goes it *drains*: until a grace period has passed, calls may be in flight whose
+//! effect on the kernel's counter is still to come, so that the counter says nothing yet
+//! (`rmap-hooks.md` D6, 8.4). A lost folio leaves a marker for the same reason.
+
+use super::{
+    position_of,
+    Fail,
+    FolioEntry,
+    Shard,
+    State,
+    CORRUPT, //
+};
+use crate::bits::{
+    index,
+    narrow,
+    pages_of_order, //
+};
+use crate::{
+    Call,
+    Counter,
+    Env,
+    Inconsistency,
+    Level,
+    LostReason,
+    Op,
+    Outcome, //
+};
+
+/// How many drained entries a start tries to take back, so that they do not pile up.
+const RECLAIM_ALWAYS: u32 = 2;
+
+/// How many more it tries before it gives up.
+const RECLAIM_AT_LAST: u32 = 32;
+
+/// Number of untracked adds that are remembered.
+const NR_RECENT: usize = 32;
+
+/// No folio.
+const NONE: u64 = u64::MAX;
+
+/// Several folios, each of which an add may be in flight to.
+const SEVERAL: u64 = NONE - 1;
+
+/// The latest adds to untracked folios.
+///
+/// Such an add may be in flight while the last mapping of the folio goes and another add sees it
+/// unmapped: that one must not start tracking, it would miss the first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recent {
+    /// The pfn, [`NONE`] or [`SEVERAL`], and the state of RCU at the latest add, by a hash of the pfn.
+    adds: [(u64, u64); NR_RECENT],
+}
+
+impl Recent {
+    /// Returns the memory of nothing.
+    pub(crate) fn new() -> Self {
+        Self {
+            adds: [(NONE, 0); NR_RECENT],
+        }
+    }
+
+    /// Returns whether an add to a folio that was not tracked may still be in flight.
+    fn may_be_in_flight(&mut self, pfn: u64, env: &dyn Env) -> bool {
+        self.slot(pfn).is_some_and(|(known, cookie)| {
+            (*known == pfn || *known == SEVERAL) && !env.gp_elapsed(*cookie)
+        })
+    }
+
+    /// Remembers an add to a folio that is not tracked.
+    fn remember(&mut self, pfn: u64, env: &dyn Env) {
+        if let Some((known, cookie)) = self.slot(pfn) {
+            if *known != pfn {
+                let in_use = *known != NONE && !env.gp_elapsed(*cookie);
+                *known = if in_use { SEVERAL } else { pfn };
+            }
+            *cookie = env.gp_snapshot();
+        }
+    }
+
+    /// Returns where an add to a folio is remembered.
+    fn slot(&mut self, pfn: u64) -> Option<&mut (u64, u64)> {
+        let hash = pfn.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_shr(40);
+        let slot = usize::try_from(hash).unwrap_or(0) & NR_RECENT.wrapping_sub(1);
+        self.adds.get_mut(slot)
+    }
+}
+
+/// Returns whether a call can be at all.
+fn is_well_formed(c: &Call) -> bool {
+    let nr_pages = pages_of_order(c.order);
+    let fits = c.nr > 0 && c.first.checked_add(c.nr).is_some_and(|end| end <= nr_pages);
+    c.order > 0 && fits && (c.level == Level::Pte || c.nr == nr_pages)
+}
+
+impl Shard<'_> {
+    /// Takes one rmap call, or one find of the fork walk.
+    ///
+    /// The state that the run before has left behind is evaluated first, unless the call continues
+    /// that run. Constant time for whole-folio calls; for a part of a large folio some operations on
+    /// the words of its bitmaps.
+    pub fn call(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+        self.state.counters.add(Counter::of_call(c.op, c.level));
+        match self.find(c.pfn) {
+            None => self.call_absent(c, env),
+            Some(e) => self
+                .call_present(e, c, env)
+                .unwrap_or_else(|fail| self.give_up(e, fail, env)),
+        }
+    }
+
+    /// Takes a call on a folio that has no entry.
+    fn call_absent(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+        if !is_well_formed(c) {
+            return self.inconsistent(Inconsistency::Malformed);
+        }
+        if !matches!(c.op, Op::Add | Op::Touch) || !c.kernel_unmapped {
+            return self.untracked(c, env);
+        }
+        if c.order > self.state.geometry.max_order {
+            self.state.counters.add(Counter::LostOrder);
+            return Outcome::Lost(LostReason::Order);
+        }
+        if self.state.recent.may_be_in_flight(c.pfn, env) {
+            self.state.counters.add(Counter::UntrackedInFlight);
+            return self.untracked(c, env);
+        }
+        self.start(c, env)
+    }
+
+    /// Takes a call on a folio that has an entry.
+    fn call_present(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+        let state = self.entry(e)?.state;
+        if state == State::Lost {
+            return self.call_lost(e, c, env);
+        }
+        if !is_well_formed(c) {
+            return Err(Fail::Inconsistent(Inconsistency::Malformed));
+        }
+        if state == State::Draining {
+            return self.call_draining(e, c, env);
+        }
+        if self.entry(e)?.order != c.order {
+            return Err(Fail::Inconsistent(Inconsistency::OrderChanged));
+        }
+        self.take(e, c, env)?;
+        Ok(Outcome::Applied)
+    }
+
+    /// Takes a call on a tracked folio of that order.
+    fn take(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<(), Fail> {
+        match c.op {
+            Op::Touch | Op::Skip => self.refresh(e, c.pending, env),
+            _ => self.apply(e, c, env),
+        }
+    }
+
+    /// Takes a call on a folio that was lost.
+    ///
+    /// An add that sees it unmapped, a grace period after the last call, starts afresh.
+    fn call_lost(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+        let starts = matches!(c.op, Op::Add | Op::Touch) && c.kernel_unmapped;
+        if starts && env.gp_elapsed(self.entry(e)?.cookie) {
+            self.forget(e, env)?;
+            return Ok(self.call_absent(c, env));
+        }
+        self.refresh(e, c.pending, env)?;
+        self.state.counters.add(Counter::UntrackedAfterLoss);
+        Ok(self.untracked(c, env))
+    }
+
+    /// Takes a call on a folio without mappings.
+    fn call_draining(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+        let FolioEntry {
+            order,
+            kind,
+            cookie,
+            ..
+        } = *self.entry(e)?;
+        let same_order = order == c.order;
+        match c.op {
+            Op::Skip => {
+                self.refresh(e, c.pending, env)?;
+                return Ok(Outcome::Applied);
+            }
+            Op::Remove | Op::Dup if !same_order => return self.missed(e, c, env),
+            Op::Remove | Op::Dup => {}
+            Op::Add | Op::Touch if c.kernel_unmapped => {
+                if !same_order || kind != c.kind || env.gp_elapsed(cookie) {
+                    return self.restart(e, c, env);
+                }
+            }
+            Op::Add | Op::Touch => {
+                let settled = env.gp_elapsed(cookie) && !self.is_pending(e, env)?;
+                if !same_order || settled {
+                    return self.missed(e, c, env);
+                }
+            }
+        }
+        self.take(e, c, env)?;
+        Ok(Outcome::Applied)
+    }
+
+    /// Gives up a drained folio that is mapped after all: calls were missed.
+    fn missed(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+        self.state.counters.add(Counter::Missed);
+        self.forget(e, env)?;
+        Ok(self.untracked(c, env))
+    }
+
+    /// Starts tracking a folio anew on the entry of a drained one: its history is another.
+    fn restart(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+        self.evaluate(e, None, env)?;
+        self.close_wrong(e, env)?;
+        if c.order > self.state.geometry.max_order {
+            self.forget(e, env)?;
+            return Ok(self.call_absent(c, env));
+        }
+        let entry = self.entry_mut(e)?;
+        entry.order = c.order;
+        entry.kind = c.kind;
+        entry.flags = 0;
+        entry.run = 0;
+        entry.since = env.now();
+        self.state.counters.add(Counter::Restarted);
+        self.take(e, c, env)?;
+        Ok(Outcome::Started)
+    }
+
+    /// Starts tracking a folio that the kernel says is unmapped.
+    fn start(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+        self.reclaim(RECLAIM_ALWAYS, env);
+        if !self.has_room() {
+            self.reclaim(RECLAIM_AT_LAST, env);
+        }
+        let barred = self
+            .state
+            .no_start
+            .is_some_and(|cookie| !env.gp_elapsed(cookie));
+        if barred || !self.has_room() {
+            return self.refuse(c, env);
+        }
+        self.state.no_start = None;
+        let touch = c.op == Op::Touch;
+        let state = if touch { State::Draining } else { State::Live };
+        let Some(e) = self.new_entry(c, state, env) else {
+            return self.refuse(c, env);
+        };
+        self.state.counters.add(Counter::Started);
+        match self.take(e, c, env) {
+            Ok(()) => Outcome::Started,
+            Err(fail) => self.give_up(e, fail, env),
+        }
+    }
+
+    /// Returns whether another folio can be tracked, and markers still find an entry.
+    fn has_room(&self) -> bool {
+        let all = narrow(self.entries.len());
+        let reserve = (all >> 6).max(8).min(all >> 1);
+        let used = self.state.counters.get(Counter::Entries);
+        used < u64::from(all.saturating_sub(reserve))
+    }
+
+    /// Takes an entry for a folio.
+    fn new_entry(&mut self, c: &Call, state: State, env: &dyn Env) -> Option<u32> {
+        let e = self.alloc_entry()?;
+        let entry = self.entry_mut(e).ok()?;
+        entry.pfn = c.pfn;
+        entry.order = c.order;
+        entry.kind = c.kind;
+        entry.state = state;
+        entry.since = env.now();
+        entry.cookie = env.gp_snapshot();
+        self.hash_entry(e).ok()?;
+        if state == State::Live {
+            self.state.counters.add(Counter::Tracked);
+        } else {
+            self.push_drained(e).ok()?;
+        }
+        Some(e)
+    }
+
+    /// Refuses to track a folio: for want of an entry, or because no marker could be left for
+    /// another one.
+    ///
+    /// Leaves a marker; if there is no entry for that either, no folio of the shard starts for a
+    /// grace period.
+    fn refuse(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+        if self.new_entry(c, State::Lost, env).is_none() {
+            self.state.no_start = Some(env.gp_snapshot());
+        }
+        self.state.counters.add(Counter::LostNoMemory);
+        Outcome::Lost(LostReason::NoMemory)
+    }
+
+    /// Takes back entries that have been drained or lost for a grace period, at most `max`.
+    fn reclaim(&mut self, max: u32, env: &dyn Env) {
+        for _ in 0..max {
+            let Some(e) = position_of(self.state.drain_head) else {
+                return;
+            };
+            match self.reclaim_one(e, env) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fail) => {
+                    self.give_up(e, fail, env);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes back the longest waiting entry, or sends it to the back if a copy is still open that
+    /// may hold mappings of it; returns false if it has not waited for a grace period.
+    fn reclaim_one(&mut self, e: u32, env: &dyn Env) -> Result<bool, Fail> {
+        if !env.gp_elapsed(self.entry(e)?.cookie) {
+            return Ok(false);
+        }
+        if self.is_pending(e, env)? {
+            self.pull_drained(e)?;
+            self.push_drained(e)?;
+        } else {
+            self.forget(e, env)?;
+            self.state.counters.add(Counter::Reclaimed);
+        }
+        Ok(true)
+    }
+
+    /// Frees the entry of a folio that is drained or lost.
+    fn forget(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
+        self.evaluate(e, None, env)?;
+        self.close_wrong(e, env)?;
+        self.pull_drained(e)?;
+        self.unhash_entry(e)?;
+        self.free_entry(e)
+    }
+
+    /// Notes that a call on the folio is in flight, and the copy that it may be about.
+    pub(crate) fn refresh(&mut self, e: u32, pending: u64, env: &dyn Env) -> Result<(), Fail> {
+        let entry = self.entry_mut(e)?;
+        entry.cookie = env.gp_snapshot();
+        entry.pending = entry.pending.max(pending);
+        if entry.state != State::Live {
+            // The list of drained entries is in the order of their cookies.
+            self.pull_drained(e)?;
+            self.push_drained(e)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a call on a folio that is not tracked.
+    fn untracked(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+        self.state.counters.add(Counter::of_untracked(c.op));
+        if matches!(c.op, Op::Add | Op::Touch) {
+            self.state.recent.remember(c.pfn, env);
+        }
+        Outcome::Untracked
+    }
+
+    /// Counts a contradiction.
+    fn inconsistent(&mut self, kind: Inconsistency) -> Outcome {
+        self.state.counters.add(Counter::of_inconsistency(kind));
+        Outcome::Inconsistent(kind)
+    }
+
+    /// Gives up a folio because an operation on it failed.
+    pub(crate) fn give_up(&mut self, e: u32, fail: Fail, env: &dyn Env) -> Outcome {
+        match fail {
+            Fail::NoMemory => {
+                self.lose_entry(e, LostReason::NoMemory, env);
+                Outcome::Lost(LostReason::NoMemory)
+            }
+            Fail::Inconsistent(kind) => {
+                self.lose_entry(e, LostReason::Inconsistent, env);
+                self.inconsistent(kind)
+            }
+        }
+    }
+
+    /// Forgets what is known about a folio, if it is tracked: it is lost for this reason.
+    pub fn lose(&mut self, pfn: u64, reason: LostReason, env: &dyn Env) {
+        let tracked = |e: &u32| self.entry(*e).is_ok_and(|entry| entry.state != State::Lost);
+        if let Some(e) = self.find(pfn).filter(tracked) {
+            self.lose_entry(e, reason, env);
+        }
+    }
+
+    /// Forgets all folios, because tracking ends: nothing is wrong about any of them any more.
+    ///
+    /// The storage is not usable afterwards, see [`super::ShardState::restart`].
+    pub fn forget_all(&mut self, env: &dyn Env) {
+        let mut from = 0;
+        while let Some(e) = self.next_entry(from) {
+            // The links of a corrupt entry are not followed: all of the storage goes.
+            let closed = self
+                .evaluate(e, None, env)
+                .and_then(|()| self.close_wrong(e, env));
+            if closed.is_err() {
+                self.state.counters.add(Counter::Corrupt);
+            }
+            from = e.saturating_add(1);
+        }
+    }
+
+    /// Makes a marker of an entry.
+    fn lose_entry(&mut self, e: u32, reason: LostReason, env: &dyn Env) {
+        self.state.counters.add(Counter::of_loss(reason));
+        if self.make_marker(e, env).is_err() {
+            self.state.counters.add(Counter::Corrupt);
+        }
+    }
+
+    /// Frees the records and page counts of an entry, and leaves a marker.
+    fn make_marker(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
+        self.close_wrong(e, env)?;
+        if self.entry(e)?.state == State::Live {
+            self.state.counters.sub(Counter::Tracked);
+        } else {
+            self.pull_drained(e)?;
+        }
+        let order = self.entry(e)?.order;
+        while let Some(r) = position_of(self.entry(e)?.first_record) {
+            self.drop_sets(r, order)?;
+            self.drop_record(e, r)?;
+        }
+        self.drop_planes(e)?;
+        let old = *self.entries.get(index(e)).ok_or(CORRUPT)?;
+        *self.entry_mut(e)? = FolioEntry {
+            pfn: old.pfn,
+            cookie: env.gp_snapshot(),
+            pending: old.pending,
+            since: old.since,
+            seq: old.seq.wrapping_add(1),
+            hash_next: old.hash_next,
+            order,
+            kind: old.kind,
+            state: State::Lost,
+            ..FolioEntry::default()
+        };
+        self.push_drained(e)
+    }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Free entries, records and chunks.
+//!
+//! Each kind has a list of what was freed and a watermark below which everything was used once, so
+//! that zeroed storage needs no preparation.
+
+use crate::bits::{
+    index,
+    narrow, //
+};
+use crate::shard::{
+    link_to,
+    position_of,
+    Fail,
+    CORRUPT, //
+};
+use crate::{
+    Counter,
+    FolioEntry,
+    Record,
+    Shard, //
+};
+
+/// The free entries, records and chunks of a shard.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Slab {
+    /// Link of the first free entry.
+    entry: u32,
+    /// Number of entries that were ever used.
+    fresh_entry: u32,
+    /// Link of the first free record.
+    record: u32,
+    /// Number of records that were ever used.
+    fresh_record: u32,
+    /// Link of the first free chunk.
+    chunk: u32,
+    /// Number of chunks that were ever used.
+    fresh_chunk: u32,
+}
+
+/// Takes the next never-used position, if the slice has one.
+fn take_fresh(fresh: &mut u32, len: usize) -> Option<u32> {
+    let position = *fresh;
+    // The last position is left alone: its link would not fit.
+    if position >= narrow(len) || position == u32::MAX {
+        return None;
+    }
+    *fresh = position.wrapping_add(1);
+    Some(position)
+}
+
+impl Shard<'_> {
+    /// Takes a free entry and clears it.
+    pub(crate) fn alloc_entry(&mut self) -> Option<u32> {
+        let len = self.entries.len();
+        let free = &mut self.state.free;
+        let e = match position_of(free.entry) {
+            Some(e) => {
+                free.entry = self.entries.get(index(e))?.hash_next;
+                e
+            }
+            None => take_fresh(&mut free.fresh_entry, len)?,
+        };
+        *self.entries.get_mut(index(e))? = FolioEntry::default();
+        self.state.counters.add(Counter::Entries);
+        Some(e)
+    }
+
+    /// Gives an entry back.
+    pub(crate) fn free_entry(&mut self, e: u32) -> Result<(), Fail> {
+        let next = self.state.free.entry;
+        *self.entry_mut(e)? = FolioEntry {
+            hash_next: next,
+            ..FolioEntry::default()
+        };
+        self.state.free.entry = link_to(e);
+        self.state.counters.sub(Counter::Entries);
+        Ok(())
+    }
+
+    /// Takes a free record and clears it.
+    pub(crate) fn alloc_record(&mut self) -> Result<u32, Fail> {
+        let len = self.records.len();
+        let free = &mut self.state.free;
+        let r = match position_of(free.record) {
+            Some(r) => {
+                free.record = self.records.get(index(r)).ok_or(CORRUPT)?.hash_next;
+                r
+            }
+            None => take_fresh(&mut free.fresh_record, len).ok_or(Fail::NoMemory)?,
+        };
+        *self.record_mut(r)? = Record::default();
+        self.state.counters.add(Counter::Records);
+        Ok(r)
+    }
+
+    /// Gives a record back.
+    pub(crate) fn free_record(&mut self, r: u32) -> Result<(), Fail> {
+        let next = self.state.free.record;
+        *self.record_mut(r)? = Record {
+            hash_next: next,
+            ..Record::default()
+        };
+        self.state.free.record = link_to(r);
+        self.state.counters.sub(Counter::Records);
+        Ok(())
+    }
+
+    /// Returns where the words of a chunk are: first word, and the word of its link.
+    #[inline]
+    fn chunk_at(&self, link: u32) -> Option<(usize, usize)> {
+        let geometry = self.state.geometry;
+        let start = index(position_of(link)?).checked_mul(geometry.chunk_words())?;
+        Some((start, start.checked_add(geometry.bitmap_words())?))
+    }
+
+    /// Returns the position of the first word of a chunk.
+    pub(crate) fn chunk_start(&self, link: u32) -> Result<usize, Fail> {
+        Ok(self.chunk_at(link).ok_or(CORRUPT)?.0)
+    }
+
+    /// Returns the bitmap of a chunk.
+    #[inline]
+    pub(crate) fn chunk(&self, link: u32) -> Result<&[u64], Fail> {
+        let (start, end) = self.chunk_at(link).ok_or(CORRUPT)?;
+        self.words.get(start..end).ok_or(CORRUPT)
+    }
+
+    /// Returns the bitmap of a chunk, to be changed.
+    #[inline]
+    pub(crate) fn chunk_mut(&mut self, link: u32) -> Result<&mut [u64], Fail> {
+        let (start, end) = self.chunk_at(link).ok_or(CORRUPT)?;
+        self.words.get_mut(start..end).ok_or(CORRUPT)
+    }
+
+    /// Returns the link that is kept in a chunk.
+    #[inline]
+    pub(crate) fn chunk_link(&self, link: u32) -> Result<u32, Fail> {
+        let (_, at) = self.chunk_at(link).ok_or(CORRUPT)?;
+        let word = self.words.get(at).ok_or(CORRUPT)?;
+        u32::try_from(*word).map_err(|_| CORRUPT)
+    }
+
+    /// Keeps a link in a chunk.
+    pub(crate) fn set_chunk_link(&mut self, link: u32, next: u32) -> Result<(), Fail> {
+        let (_, at) = self.chunk_at(link).ok_or(CORRUPT)?;
+        *self.words.get_mut(at).ok_or(CORRUPT)? = u64::from(next);
+        Ok(())
+    }
+
+    /// Takes a free chunk and fills its bitmap; returns its link.
+    pub(crate) fn alloc_chunk(&mut self, fill: u64) -> Result<u32, Fail> {
+        let link = self.state.free.chunk;
+        let link = if link != 0 {
+            self.state.free.chunk = self.chunk_link(link)?;
+            link
+        } else {
+            let fresh = link_to(self.state.free.fresh_chunk);
+            let (_, at) = self.chunk_at(fresh).ok_or(Fail::NoMemory)?;
+            if at >= self.words.len() || fresh == u32::MAX {
+                return Err(Fail::NoMemory);
+            }
+            self.state.free.fresh_chunk = fresh;
+            fresh
+        };
+        self.chunk_mut(link)?.fill(fill);
+        self.set_chunk_link(link, 0)?;
+        self.state.counters.add(Counter::Chunks);
+        Ok(link)
+    }
+
+    /// Gives a chunk back.
+    pub(crate) fn free_chunk(&mut self, link: u32) -> Result<(), Fail> {
+        self.set_chunk_link(link, self.state.free.chunk)?;
+        self.state.free.chunk = link;
+        self.state.counters.sub(Counter::Chunks);
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Checks of the shadow of a world's folios against the list of mappings and the kernel's counters.
+
+use fmi_model::{
+    Answer,
+    Compare,
+    FolioView,
+    Level,
+    MappingCheck,
+    Place,
+    State,
+    DEFINITIONS, //
+};
+
+use crate::oracle::{
+    Counts,
+    Mapping,
+    Says, //
+};
+use crate::rig::{
+    PAGE_SHIFT,
+    PT_SHIFT, //
+};
+use crate::world::{
+    Folio,
+    World, //
+};
+
+impl World {
+    /// Checks that nothing that the kernel's counters say is taken for a difference.
+    pub fn assert_no_false_alarm(&mut self) {
+        self.show_kernel();
+        for folio in &self.folios {
+            let pfn = folio.pfn;
+            let compared = self
+                .rig
+                .with(|shard, env| Some(shard.compare(shard.find(pfn)?, env)));
+            assert!(
+                !matches!(compared, Some(Compare::Differs(_))),
+                "{compared:?}"
+            );
+        }
+    }
+
+    /// Returns the mappings of a folio that the hooks can know of: not those that a copy has made
+    /// where the walk has not been.
+    fn known(&self, folio: usize) -> Vec<Mapping> {
+        let unknown = |m: &Mapping| {
+            let mut copies = self.copying.iter();
+            copies.any(|c| c.dst == m.vma && m.va >= c.walked)
+        };
+        let of_folio = self.mappings.iter().filter(|m| m.folio == folio);
+        of_folio.filter(|m| !unknown(m)).copied().collect()
+    }
+
+    /// Checks a folio's shadow against the list of mappings, if it is tracked.
+    ///
+    /// While a move is under way it is not settled where mappings are, only which.
+    pub fn assert_exact(&mut self, folio: usize) {
+        let known = self.known(folio);
+        let counts = Counts::of(known.iter(), self.folios[folio].nr_pages(), PT_SHIFT);
+        let placed = self.moving.is_empty();
+        let Some(v) = self.view(folio).filter(|v| v.state != State::Lost) else {
+            assert!(counts.total == 0 || self.may_lose, "not tracked");
+            return;
+        };
+        if v.total == 0 && self.may_lose {
+            return;
+        }
+        let ours = Counts {
+            nr_pages: v.nr_pages,
+            total: v.total as i64,
+            entire: v.entire.into(),
+            page: counts.page.clone(),
+            nr_pages_mapped: v.nr_pages_mapped.into(),
+            nr_pte_mapped: v.nr_pte_mapped.into(),
+            vma_pt: if placed {
+                v.vma_pt.into()
+            } else {
+                counts.vma_pt
+            },
+            vma: if placed { v.vma.into() } else { counts.vma },
+            mm: v.mm.into(),
+            full: if placed { v.full.into() } else { counts.full },
+            partial: if placed {
+                v.partial.into()
+            } else {
+                counts.partial
+            },
+            total_pages: v.total_pages as i64,
+        };
+        if counts.total == 0 {
+            // It may have been another folio that was drained.
+            assert_eq!(v.total, 0);
+            return;
+        }
+        assert_eq!(ours, counts);
+        assert_eq!(v.state, State::Live);
+        assert_eq!(v.order, self.folios[folio].order);
+        assert_eq!(i64::from(v.max_page), counts.max_page());
+        assert_eq!(i64::from(v.min_page), *counts.page.iter().min().unwrap());
+        assert_eq!(i64::from(v.first_page), counts.page[0]);
+        self.assert_pages(folio, &counts);
+        if placed {
+            assert_definitions(&v, &counts);
+            self.assert_records(folio, &known);
+        }
+    }
+
+    /// Checks the count of each page.
+    fn assert_pages(&mut self, folio: usize, counts: &Counts) {
+        let pfn = self.folios[folio].pfn;
+        let pages: Vec<(u32, u32)> = self.rig.with(|shard, _| {
+            let e = shard.find(pfn).unwrap();
+            let page = |i| (shard.page(e, i), shard.page_pte(e, i));
+            (0..=counts.nr_pages).map(page).collect()
+        });
+        for (i, (page, pte)) in pages.iter().enumerate().take(counts.page.len()) {
+            assert_eq!(i64::from(*page), counts.page[i], "page {i}");
+            assert_eq!(i64::from(*pte), counts.page[i] - counts.entire, "page {i}");
+        }
+        assert_eq!(pages.last(), Some(&(0, 0)), "there is no such page");
+    }
+
+    /// Checks the records of a folio both ways.
+    fn assert_records(&mut self, folio: usize, mappings: &[Mapping]) {
+        let Folio { pfn, order, .. } = self.folios[folio];
+        let base_of = |m: &Mapping| m.va.wrapping_sub(u64::from(m.page) << PAGE_SHIFT);
+        self.rig.with(|shard, _| {
+            let e = shard.find(pfn).unwrap();
+            for m in mappings {
+                let check = shard.check_mapping(&Place {
+                    pfn,
+                    order,
+                    mm: m.mm,
+                    base: base_of(m),
+                    level: if m.entire { Level::Entire } else { Level::Pte },
+                    first: m.page,
+                    nr: if m.entire { 1 << order } else { 1 },
+                });
+                assert_eq!(check, MappingCheck::Ok, "{m:?}");
+                assert!(m.entire || shard.record_bit(e, m.mm, base_of(m), m.page));
+            }
+            let mut nr_records = 0;
+            for r in shard.records(e) {
+                nr_records += 1;
+                assert!(
+                    !shard.record_bit(e, r.mm, r.base, 1 << order),
+                    "no such page"
+                );
+                let here = mappings
+                    .iter()
+                    .filter(|m| m.mm == r.mm && base_of(m) == r.base);
+                let counts = Counts::of(here, 1 << order, PT_SHIFT);
+                assert_eq!(i64::from(r.nr), counts.total - counts.entire, "{r:?}");
+                assert_eq!(i64::from(r.entire), counts.entire, "{r:?}");
+                assert_eq!(i64::from(r.vmas), counts.vma, "{r:?}");
+                assert_eq!(i64::from(r.tuples), counts.vma_pt, "{r:?}");
+                assert!(counts.total > 0, "{r:?}");
+            }
+            assert_eq!(shard.view(e).unwrap().nr_records, nr_records);
+        });
+    }
+
+    /// Checks everything.
+    pub fn assert_all(&mut self) {
+        self.assert_no_false_alarm();
+        for folio in 0..self.folios.len() {
+            self.assert_exact(folio);
+        }
+    }
+
+    /// Checks that, once everything has come to rest, the kernel's counters are equal.
+    pub fn assert_equal_at_rest(&mut self) {
+        assert!(self.copying.is_empty() && self.moving.is_empty());
+        self.grace_period();
+        for Folio { pfn, kernel, .. } in self.folios.clone() {
+            self.rig.with(|shard, env| {
+                let tracked = |e: &u32| shard.view(*e).is_some_and(|v| v.state != State::Lost);
+                let Some(e) = shard.find(pfn).filter(tracked) else {
+                    return;
+                };
+                let view = shard.view(e).unwrap();
+                if view.total == 0 && kernel.order != view.order {
+                    return;
+                }
+                assert_eq!(shard.compare(e, env), Compare::Equal);
+                for i in 0..view.nr_pages {
+                    assert!(shard.compare_page(e, i, kernel.page_mapcount(i)));
+                    assert!(!shard.compare_page(e, i, kernel.page_mapcount(i) + 1));
+                }
+                assert_eq!(
+                    shard.view_with_kernel(e, env).unwrap().kernel,
+                    Some(kernel.counts())
+                );
+            });
+        }
+    }
+}
+
+/// Checks the value and all answers of every definition.
+pub fn assert_definitions(v: &FolioView, counts: &Counts) {
+    for d in &DEFINITIONS {
+        assert_eq!((d.value)(v), counts.value(d.name), "{}", d.name);
+        for q in d.claims {
+            let answer = (d.answer)(v, *q);
+            let says = match answer {
+                Answer::NotAsked => {
+                    assert!(d.reads_kernel && v.kernel.is_none());
+                    continue;
+                }
+                Answer::Yes => Says::Yes,
+                Answer::No => Says::No,
+                Answer::Unknown => Says::Unknown,
+                Answer::Count(n) => Says::Times(n as i64),
+            };
+            assert_eq!(
+                says,
+                counts.says(d.name, q.name()),
+                "{} {}",
+                d.name,
+                q.name()
+            );
+            if let Some(truth) = q.truth(v) {
+                assert_eq!(truth, counts.truth(q.name()));
+            }
+        }
+    }
+}

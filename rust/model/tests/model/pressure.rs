@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! With too little storage folios are lost, and nothing else goes wrong.
+
+use fmi_model::{
+    Call,
+    Counter,
+    Kind,
+    Level,
+    Op,
+    Outcome, //
+};
+use proptest::prelude::*;
+
+use crate::rig::{
+    Rig,
+    Size, //
+};
+use crate::steps::{
+    config,
+    deed,
+    order,
+    world,
+    Deed, //
+};
+
+/// An add of page 0 of a folio, in some MM.
+fn add(pfn: u64, order: u8, mm: u64) -> Call {
+    Call {
+        op: Op::Add,
+        level: Level::Pte,
+        pfn,
+        order,
+        kind: Kind::File,
+        first: 0,
+        nr: 1,
+        mm,
+        base: 0,
+        alt_base: None,
+        vma: mm,
+        vma_start: 0,
+        vma_end: 0,
+        task: 0,
+        caller: 0,
+        kernel_unmapped: true,
+        pending: 0,
+    }
+}
+
+/// Uses up all storage of a shard in which nothing is tracked; returns how much there was: records
+/// and chunks (with large folios), records (with small ones), folios.
+fn capacity(rig: &mut Rig, size: Size) -> [u64; 3] {
+    let mut all = [0; 3];
+    let orders = [size.max_order, 2];
+    for (n, order) in orders.into_iter().enumerate() {
+        let pfn = 1000 + n as u64;
+        rig.env.grace_period();
+        for mm in 0.. {
+            let outcome = rig.with(|shard, env| shard.call(&add(pfn, order, mm), env));
+            if !matches!(outcome, Outcome::Applied | Outcome::Started) {
+                break;
+            }
+            all[n] += 1;
+        }
+        rig.env.grace_period();
+    }
+    // Drained and lost entries are taken back two at a time.
+    for pfn in 2000.. {
+        let outcome = rig.with(|shard, env| shard.call(&add(pfn, 2, 1), env));
+        if outcome != Outcome::Started {
+            break;
+        }
+        all[2] += 1;
+    }
+    all
+}
+
+/// Does the deeds with little storage.
+fn run(size: Size, orders: &[u8], deeds: &[Deed]) -> u64 {
+    let mut w = world(size, orders);
+    w.may_lose = true;
+    for deed in deeds {
+        w.perform(deed);
+        w.assert_all();
+    }
+    while !w.copying.is_empty() {
+        w.copy_end(0);
+    }
+    while !w.moving.is_empty() {
+        w.move_end(0);
+    }
+    w.assert_all();
+    w.assert_equal_at_rest();
+    for vma in w.vmas.clone() {
+        w.zap(vma.id);
+    }
+    w.assert_all();
+    for counter in [Counter::Records, Counter::Chunks, Counter::Tracked] {
+        assert_eq!(w.rig.counter(counter), 0);
+    }
+    assert!(w.rig.counter(Counter::Entries) <= size.entries as u64);
+    let lost = w.rig.counter(Counter::LostNoMemory);
+    for counter in [
+        Counter::LostInconsistent,
+        Counter::Suspects,
+        Counter::Missed,
+        Counter::Corrupt,
+    ] {
+        assert_eq!(w.rig.counter(counter), 0);
+    }
+
+    // All of the storage is there to be used again: as much as new storage would have.
+    w.grace_period();
+    w.rig.env.kernel.borrow_mut().clear();
+    let used = capacity(&mut w.rig, size);
+    assert_eq!(used, capacity(&mut Rig::new(size), size));
+    lost
+}
+
+proptest! {
+    #![proptest_config(config(1000))]
+
+    #[test]
+    fn little_storage_loses_folios_and_nothing_else(
+        orders in prop::collection::vec(order(), 1..6),
+        deeds in prop::collection::vec(deed(), 1..80),
+        entries in 2usize..12,
+        records in 0usize..8,
+        chunks in 0usize..8,
+    ) {
+        let max_order = *orders.iter().max().unwrap();
+        let size = Size { entries, records, chunks, max_order };
+        run(size, &orders, &deeds);
+    }
+}
+
+#[test]
+fn a_folio_is_lost_when_records_run_out() {
+    let deeds = [
+        Deed::Map {
+            vma: 0,
+            first: 0,
+            nr: 1,
+        },
+        Deed::Fork { vma: 0 },
+        Deed::Fork { vma: 0 },
+    ];
+    let size = Size {
+        entries: 4,
+        records: 2,
+        chunks: 0,
+        max_order: 4,
+    };
+    assert_eq!(run(size, &[4], &deeds), 1);
+}

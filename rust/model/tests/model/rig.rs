@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A shard with storage, and surroundings that are simulated.
+
+use std::cell::{
+    Cell as Var,
+    RefCell, //
+};
+use std::collections::HashMap;
+
+use fmi_model::{
+    Cell,
+    Counter,
+    Counters,
+    Env,
+    FolioEntry,
+    Geometry,
+    KernelCounts,
+    Record,
+    Shard,
+    ShardState,
+    CELLS, //
+};
+
+/// Page size of the tests, as a shift.
+pub const PAGE_SHIFT: u32 = 12;
+
+/// Pages of a page table, as a shift.
+pub const PMD_ORDER: u32 = 9;
+
+/// What a page table maps, as a shift.
+pub const PT_SHIFT: u32 = PAGE_SHIFT + PMD_ORDER;
+
+/// An open fork copy or move, as the model may ask about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Its number.
+    pub ticket: u64,
+    /// The MM of the source.
+    pub mm: u64,
+    /// The part of the source that is not yet known, or what moves and where to.
+    pub ranges: [(u64, u64); 2],
+}
+
+/// Simulated time, grace periods, windows and kernel counters.
+#[derive(Default)]
+pub struct SimEnv {
+    pub now: Var<u64>,
+    pub gp: Var<u64>,
+    pub windows: RefCell<Vec<Window>>,
+    pub kernel: RefCell<HashMap<u64, KernelCounts>>,
+    /// A fork copy that begins, and adds a mapping, just when the counters are read.
+    pub begins: Var<Option<Window>>,
+}
+
+impl SimEnv {
+    /// Lets a grace period pass.
+    pub fn grace_period(&self) {
+        self.gp.set(self.gp.get() + 1);
+    }
+
+    /// Lets time pass.
+    pub fn sleep(&self, ns: u64) {
+        self.now.set(self.now.get() + ns);
+    }
+}
+
+impl Env for SimEnv {
+    fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    fn gp_snapshot(&self) -> u64 {
+        self.gp.get()
+    }
+
+    fn gp_elapsed(&self, cookie: u64) -> bool {
+        self.gp.get() > cookie
+    }
+
+    fn windows_open(&self) -> bool {
+        !self.windows.borrow().is_empty()
+    }
+
+    fn window_covers(&self, mm: u64, base: u64, len: u64) -> bool {
+        self.windows.borrow().iter().any(|w| {
+            w.mm == mm
+                && w.ranges.iter().any(|(start, end)| {
+                    start < end
+                        && (start.wrapping_sub(base) < len
+                            || base.wrapping_sub(*start) < end - start)
+                })
+        })
+    }
+
+    fn ticket_open(&self, ticket: u64) -> bool {
+        self.windows.borrow().iter().any(|w| w.ticket <= ticket)
+    }
+
+    fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
+        let kernel = self.kernel.borrow();
+        let mut counts = kernel.get(&pfn).copied().filter(|k| k.order == order);
+        if let Some(window) = self.begins.take() {
+            self.windows.borrow_mut().push(window);
+            counts.as_mut().unwrap().large += 1;
+        }
+        counts
+    }
+}
+
+/// Sizes of the storage.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub entries: usize,
+    pub records: usize,
+    pub chunks: usize,
+    pub max_order: u8,
+}
+
+/// Enough for every test that is not about too little.
+pub const PLENTY: Size = Size {
+    entries: 64,
+    records: 512,
+    chunks: 2048,
+    max_order: 11,
+};
+
+/// Storage and surroundings of a shard.
+pub struct Rig {
+    pub env: SimEnv,
+    state: ShardState,
+    buckets: Vec<u32>,
+    record_buckets: Vec<u32>,
+    entries: Vec<FolioEntry>,
+    records: Vec<Record>,
+    words: Vec<u64>,
+    cells: Vec<Cell>,
+}
+
+impl Rig {
+    /// Makes zeroed storage. There are few buckets, so that chains are long.
+    pub fn new(size: Size) -> Self {
+        let geometry = Geometry {
+            page_shift: PAGE_SHIFT as u8,
+            pmd_order: PMD_ORDER as u8,
+            max_order: size.max_order,
+        };
+        Self {
+            env: SimEnv::default(),
+            state: ShardState::new(geometry),
+            buckets: vec![0; 4],
+            record_buckets: vec![0; 8],
+            entries: vec![FolioEntry::default(); size.entries],
+            records: vec![Record::default(); size.records],
+            words: vec![0; size.chunks * geometry.chunk_words()],
+            cells: vec![Cell::default(); CELLS],
+        }
+    }
+
+    /// Does something with the shard and the surroundings.
+    pub fn with<R>(&mut self, f: impl FnOnce(&mut Shard<'_>, &SimEnv) -> R) -> R {
+        let mut shard = Shard {
+            state: &mut self.state,
+            buckets: &mut self.buckets,
+            record_buckets: &mut self.record_buckets,
+            entries: &mut self.entries,
+            records: &mut self.records,
+            words: &mut self.words,
+            cells: &mut self.cells,
+        };
+        f(&mut shard, &self.env)
+    }
+
+    /// Returns a counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.state.counters().get(counter)
+    }
+
+    /// Returns all counters.
+    pub fn counters(&self) -> Counters {
+        *self.state.counters()
+    }
+
+    /// Returns the tables.
+    pub fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
+    /// Returns counters that must stay 0 whatever happens.
+    pub fn assert_sound(&self) {
+        assert_eq!(self.counter(Counter::Corrupt), 0, "a link is broken");
+    }
+
+    /// Gives new storage to the shard.
+    pub fn replace_storage(&mut self) {
+        self.state.restart();
+        self.buckets.fill(0);
+        self.record_buckets.fill(0);
+        self.entries.fill(FolioEntry::default());
+        self.records.fill(Record::default());
+        self.words.fill(0);
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the model asks of the kernel: time, grace periods, counters, open windows.
+
+use kernel::{
+    bindings,
+    sync::barrier::smp_rmb, //
+};
+
+use fmi_model::{
+    Env,
+    Geometry,
+    KernelCounts, //
+};
+
+use crate::{
+    raw,
+    window::Windows, //
+};
+
+/// The kernel as the model sees it.
+pub(crate) struct KernelEnv<'a> {
+    windows: &'a Windows,
+}
+
+impl<'a> KernelEnv<'a> {
+    /// Creates the view with these windows.
+    pub(crate) fn new(windows: &'a Windows) -> Self {
+        Self { windows }
+    }
+}
+
+/// Returns the page sizes of the running kernel.
+pub(crate) fn geometry() -> Geometry {
+    // SAFETY: These return constants of the running kernel.
+    unsafe {
+        Geometry {
+            page_shift: raw::fmi_page_shift() as u8,
+            pmd_order: raw::fmi_pmd_order() as u8,
+            max_order: raw::fmi_max_order() as u8,
+        }
+    }
+}
+
+/// Returns the size of the machine's memory.
+pub(crate) fn ram_bytes() -> usize {
+    // SAFETY: These only read numbers.
+    unsafe { raw::fmi_totalram_pages() << raw::fmi_page_shift() }
+}
+
+/// Returns the monotonic time in nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: May be called in any context.
+    unsafe { bindings::ktime_get_mono_fast_ns() }
+}
+
+impl Env for KernelEnv<'_> {
+    fn now(&self) -> u64 {
+        now_ns()
+    }
+
+    fn gp_snapshot(&self) -> u64 {
+        // SAFETY: May be called in any context.
+        unsafe { bindings::get_state_synchronize_rcu() as u64 }
+    }
+
+    fn gp_elapsed(&self, cookie: u64) -> bool {
+        // SAFETY: May be called in any context.
+        unsafe { bindings::poll_state_synchronize_rcu(cookie as usize) }
+    }
+
+    fn windows_open(&self) -> bool {
+        self.windows.any_open()
+    }
+
+    fn window_covers(&self, mm: u64, base: u64, len: u64) -> bool {
+        self.windows
+            .covers(mm as usize, base as usize, len as usize)
+    }
+
+    fn ticket_open(&self, ticket: u64) -> bool {
+        self.windows.any_open() && self.windows.ticket_open(ticket)
+    }
+
+    fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
+        let mut c = raw::fmi_counts::default();
+        // SAFETY: `c` is valid; any pfn may be asked for.
+        let there = unsafe { raw::fmi_folio_counts(pfn as usize, u32::from(order), &mut c) };
+        // ORDERING: Who saw a counter that a copy has changed sees its window afterwards.
+        smp_rmb();
+        there.then_some(KernelCounts {
+            large: c.large,
+            entire: c.entire,
+            nr_pages_mapped: c.nr_pages_mapped,
+            per_page: c.per_page,
+            mm_id: c.mm_id,
+            mm_id_mapcount: c.mm_id_mapcount,
+            shared_bit: c.shared_bit,
+            maybe_mapped_shared: c.maybe_mapped_shared,
+            partially_mapped: c.partially_mapped,
+            swapcache: c.swapcache,
+            refcount: c.refcount,
+            anon: c.anon,
+            order: c.order,
+        })
+    }
+}
+
+/// Reads `page->_mapcount` (bias removed) of pages `first..` of a folio into `counts`.
+///
+/// Returns whether these counts exist.
+pub(crate) fn page_mapcounts(pfn: u64, order: u8, first: u32, counts: &mut [i32]) -> bool {
+    // SAFETY: `counts` has the length that is passed; any pfn may be asked for.
+    unsafe {
+        raw::fmi_page_mapcounts(
+            pfn as usize,
+            u32::from(order),
+            first,
+            counts.as_mut_ptr(),
+            counts.len() as u32,
+        )
+    }
+}
+
+/// What a page belongs to.
+pub(crate) struct PageInfo {
+    /// Head page of the folio.
+    pub(crate) head_pfn: u64,
+    /// Order of the folio.
+    pub(crate) order: u8,
+    /// `enum fmi_class`.
+    pub(crate) class: u32,
+    /// `enum fmi_kind`.
+    pub(crate) kind: u32,
+}
+
+/// Returns the folio that a page belongs to, if there is such a page and it is in use.
+pub(crate) fn page_info(pfn: u64) -> Option<PageInfo> {
+    let (mut head, mut order, mut class, mut kind) = (0, 0, 0, 0);
+    // SAFETY: All pointers are valid; any pfn may be asked for.
+    unsafe { raw::fmi_pfn_to_folio(pfn as usize, &mut head, &mut order, &mut class, &mut kind) }
+        .then_some(PageInfo {
+            head_pfn: head as u64,
+            order: order as u8,
+            class,
+            kind,
+        })
+}

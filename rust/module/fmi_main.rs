@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Folio mapcount introspection: module entry, composition and teardown order only.
+//!
+//! Data flow: hooked kernel functions ([`hook`]) -> [`tracker`] -> [`table`] (the shards of
+//! `fmi_model`, one lock each) -> debugfs ([`report`]). [`window`] keeps what changes without calls,
+//! [`walk`] and [`audit`] look at page tables themselves.
+
+#![crate_name = "folio_mapcount"]
+#![deny(unsafe_code)]
+
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+mod audit;
+mod check;
+#[expect(unsafe_code, reason = "per-CPU counters")]
+mod class;
+mod control;
+#[expect(unsafe_code, reason = "owner-correct debugfs files")]
+mod debugfs;
+#[expect(
+    unsafe_code,
+    reason = "reads time, grace periods and counters of the kernel"
+)]
+mod env;
+mod hook;
+#[expect(unsafe_code, reason = "references to MMs")]
+mod mm;
+#[expect(unsafe_code, reason = "grace periods and stop_machine")]
+mod quiesce;
+#[expect(unsafe_code, reason = "generated bindings")]
+mod raw;
+mod report;
+mod session;
+mod table;
+mod tracker;
+#[expect(unsafe_code, reason = "calls the page-table walk")]
+mod walk;
+mod window;
+
+use control::Control;
+
+module! {
+    type: FolioMapcount,
+    name: "folio_mapcount",
+    authors: ["The folio_mapcount developers"],
+    description: "Folio mapcounts under every proposed definition, beside the kernel's own",
+    license: "GPL",
+    params: {
+        enable: u8 {
+            default: 0,
+            description: "Start tracking at load (0 or 1)",
+        },
+        mem_kb: u64 {
+            default: 0,
+            description: "Bound of the shadow's memory in KiB (0: 1/256 of RAM, at least 8 MiB)",
+        },
+    },
+}
+
+/// The loaded module.
+struct FolioMapcount {
+    /// Dropped first: no reader is left when tracking is switched off.
+    dir: Option<debugfs::Dir<Control>>,
+    control: Arc<Control>,
+}
+
+impl kernel::Module for FolioMapcount {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let mem_kb = usize::try_from(*module_parameters::mem_kb.value()).map_err(|_| EINVAL)?;
+        let enable = *module_parameters::enable.value();
+        if enable > 1 {
+            pr_err!("the parameter enable is 0 or 1\n");
+            return Err(EINVAL);
+        }
+        let control = Control::new(mem_kb)?;
+        if enable == 1 {
+            control
+                .session
+                .enable()
+                .inspect_err(|e| pr_err!("tracking could not be enabled: {e:?}\n"))?;
+        }
+        let dir = report::create(control.clone());
+        pr_info!("loaded: hooks by ftrace and fprobe\n");
+        Ok(Self {
+            dir: Some(dir),
+            control,
+        })
+    }
+}
+
+impl Drop for FolioMapcount {
+    fn drop(&mut self) {
+        self.dir = None;
+        self.control.session.disable();
+        pr_info!("unloaded\n");
+    }
+}

@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Typed arguments of the hooked functions.
+//!
+//! The tables of names below are in the order of the enums; the prototypes are those of
+//! `mm/rmap.c`, `mm/memory.c`, `mm/huge_memory.c` and `mm/mremap.c`.
+
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit, //
+};
+
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+use super::call::Saved;
+use crate::{
+    raw,
+    raw::fmi_site as Site,
+    window::OpenCopy, //
+};
+
+/// Registers of a hooked call.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`.
+pub(crate) struct Args<'a>(*mut bindings::ftrace_regs, PhantomData<&'a ()>);
+
+impl<'a> Args<'a> {
+    /// # Safety
+    ///
+    /// `fregs` must be valid for `'a`.
+    pub(super) unsafe fn new(fregs: *mut bindings::ftrace_regs) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self(fregs, PhantomData)
+    }
+
+    /// Returns argument `n`, counted from 0.
+    fn get(&self, n: u32) -> usize {
+        // SAFETY: The pointer is valid by the type invariant.
+        unsafe { raw::fmi_arg(self.0, n) }
+    }
+
+    /// Returns what the hooked function returned; only at its exit.
+    pub(super) fn return_value(&self) -> usize {
+        // SAFETY: The pointer is valid by the type invariant.
+        unsafe { raw::fmi_ret(self.0) }
+    }
+
+    /// Returns the folio of an rmap call, or `None` (and counts it) if it is an order-0 folio.
+    ///
+    /// Only for functions of [`RmapFunction::NAMES`]: all of them have the folio as first argument.
+    #[inline]
+    pub(crate) fn large_folio(&self) -> Option<Folio<'a>> {
+        // SAFETY: The pointer is valid by the type invariant; the first argument is a folio.
+        let folio = unsafe { raw::fmi_arg_large_folio(self.0) };
+        // INVARIANT: The caller of an rmap function holds a reference to its folio.
+        (!folio.is_null()).then_some(Folio(folio, PhantomData))
+    }
+}
+
+/// The folio that a hooked function was called with.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Folio<'a>(*mut bindings::folio, PhantomData<&'a ()>);
+
+/// A VMA that a hooked function was called with.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`, and the locks that the hooked function asks for keep its range
+/// from changing.
+#[derive(Clone, Copy)]
+pub(crate) struct Vma<'a>(*mut bindings::vm_area_struct, PhantomData<&'a ()>);
+
+impl<'a> Vma<'a> {
+    /// Returns the child's VMA of a copy that the running task has not finished.
+    pub(crate) fn of_open_copy(copy: &'a OpenCopy) -> Self {
+        // INVARIANT: `copy_page_range()` has not returned, so the VMA is valid and write-locked.
+        Self(copy.dst_vma as *mut _, PhantomData)
+    }
+
+    /// Returns the address of the structure as an identity.
+    pub(crate) fn id(&self) -> usize {
+        self.0 as usize
+    }
+
+    /// Returns the pointer, for the page-table walk.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+        self.0
+    }
+
+    /// Returns the MM as an identity.
+    pub(crate) fn mm(&self) -> usize {
+        // SAFETY: Valid by the type invariant.
+        unsafe { raw::fmi_vma_mm(self.0) as usize }
+    }
+
+    /// Returns the first address.
+    pub(crate) fn start(&self) -> usize {
+        // SAFETY: Valid by the type invariant.
+        unsafe { raw::fmi_vma_start(self.0) }
+    }
+
+    /// Returns the first address after the VMA.
+    pub(crate) fn end(&self) -> usize {
+        // SAFETY: Valid by the type invariant.
+        unsafe { raw::fmi_vma_end(self.0) }
+    }
+
+    /// Returns whether this is a hugetlb VMA.
+    pub(crate) fn is_hugetlb(&self) -> bool {
+        // SAFETY: Valid by the type invariant.
+        unsafe { raw::fmi_vma_is_hugetlb(self.0) }
+    }
+
+    /// Returns the next VMA of the same MM that ends after `addr`.
+    ///
+    /// Only where the mmap lock is held and the VMA tree is that of this MM, which is not so for
+    /// the child of a fork in progress.
+    pub(crate) fn find(&self, addr: usize) -> Option<Self> {
+        // SAFETY: Valid by the type invariant; the callers of the hooked functions that lend a
+        // `Vma` for this hold the mmap lock for write.
+        let vma = unsafe { bindings::find_vma(raw::fmi_vma_mm(self.0), addr) };
+        // INVARIANT: The mmap lock keeps the VMA in the tree.
+        (!vma.is_null()).then_some(Self(vma, PhantomData))
+    }
+}
+
+/// The functions that change a mapcount, or the identity of a mapped folio.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RmapFunction {
+    AddAnonPtes,
+    AddAnonPmd,
+    AddNewAnon,
+    AddFilePtes,
+    AddFilePmd,
+    AddFilePud,
+    RemovePtes,
+    RemovePmd,
+    RemovePud,
+    MoveAnon,
+    HugetlbAddAnon,
+    HugetlbAddNewAnon,
+}
+
+impl RmapFunction {
+    /// The symbols, in the order of [`Self::ALL`].
+    pub(crate) const NAMES: &'static [&'static CStr; 12] = &[
+        c"folio_add_anon_rmap_ptes",
+        c"folio_add_anon_rmap_pmd",
+        c"folio_add_new_anon_rmap",
+        c"folio_add_file_rmap_ptes",
+        c"folio_add_file_rmap_pmd",
+        c"folio_add_file_rmap_pud",
+        c"folio_remove_rmap_ptes",
+        c"folio_remove_rmap_pmd",
+        c"folio_remove_rmap_pud",
+        c"folio_move_anon_rmap",
+        c"hugetlb_add_anon_rmap",
+        c"hugetlb_add_new_anon_rmap",
+    ];
+
+    const ALL: [Self; 12] = [
+        Self::AddAnonPtes,
+        Self::AddAnonPmd,
+        Self::AddNewAnon,
+        Self::AddFilePtes,
+        Self::AddFilePmd,
+        Self::AddFilePud,
+        Self::RemovePtes,
+        Self::RemovePmd,
+        Self::RemovePud,
+        Self::MoveAnon,
+        Self::HugetlbAddAnon,
+        Self::HugetlbAddNewAnon,
+    ];
+
+    /// Returns the function at a position of [`Self::NAMES`].
+    pub(crate) fn at(position: usize) -> Option<Self> {
+        Self::ALL.get(position).copied()
+    }
+
+    /// Returns whether the function takes mappings away.
+    pub(crate) fn removes(self) -> bool {
+        matches!(self, Self::RemovePtes | Self::RemovePmd | Self::RemovePud)
+    }
+}
+
+/// One rmap call: where it maps or unmaps what.
+pub(crate) struct RmapCall<'a> {
+    /// What is mapped; see `struct fmi_site`.
+    pub(crate) site: Site,
+    /// The VMA of the call.
+    pub(crate) vma: Vma<'a>,
+}
+
+impl<'a> RmapCall<'a> {
+    /// Reads the arguments of `function`, which was called with `folio`.
+    ///
+    /// `dst` is the address for [`RmapFunction::MoveAnon`], which does not carry one.
+    pub(crate) fn read(
+        function: RmapFunction,
+        folio: Folio<'a>,
+        args: &Args<'a>,
+        dst: usize,
+    ) -> Option<Self> {
+        const NONE: usize = usize::MAX;
+        // (page, nr, vma, address, new): arguments of the prototypes, in order.
+        let (page, nr, vma, addr, new) = match function {
+            RmapFunction::AddAnonPtes => {
+                (args.get(1), args.get(2), args.get(3), args.get(4), false)
+            }
+            RmapFunction::AddAnonPmd => (args.get(1), 0, args.get(2), args.get(3), false),
+            RmapFunction::AddNewAnon => (folio.0 as usize, 0, args.get(1), args.get(2), true),
+            RmapFunction::AddFilePtes | RmapFunction::RemovePtes => {
+                (args.get(1), args.get(2), args.get(3), NONE, false)
+            }
+            RmapFunction::AddFilePmd
+            | RmapFunction::AddFilePud
+            | RmapFunction::RemovePmd
+            | RmapFunction::RemovePud => (args.get(1), 0, args.get(2), NONE, false),
+            RmapFunction::MoveAnon => (folio.0 as usize, 0, args.get(1), dst, false),
+            RmapFunction::HugetlbAddAnon | RmapFunction::HugetlbAddNewAnon => {
+                (folio.0 as usize, 0, args.get(1), NONE, false)
+            }
+        };
+        let vma = vma as *mut bindings::vm_area_struct;
+        let mut site = MaybeUninit::<Site>::zeroed();
+        // SAFETY: By their type invariants and the prototypes of the hooked functions all pointers
+        // are valid, and the PTL is held.
+        let site = unsafe {
+            raw::fmi_site_of_call(
+                folio.0,
+                page as *mut bindings::page,
+                nr as u32,
+                vma,
+                addr,
+                new,
+                site.as_mut_ptr(),
+            );
+            site.assume_init()
+        };
+        // INVARIANT: An rmap function is called with a VMA whose range cannot change meanwhile.
+        (!vma.is_null()).then_some(Self {
+            site,
+            vma: Vma(vma, PhantomData),
+        })
+    }
+}
+
+/// A call of a rare function with entry and exit hook.
+#[derive(Clone, Copy)]
+pub(crate) enum RareCall<'a> {
+    /// `copy_page_range(dst_vma, src_vma)`, by fork.
+    CopyRange {
+        /// The child's VMA.
+        dst: Vma<'a>,
+        /// The parent's VMA.
+        src: Vma<'a>,
+    },
+    /// `copy_huge_pmd(dst_mm, src_mm, dst_pmd, src_pmd, addr, ..)`, by fork.
+    CopyHugePmd {
+        /// The child's MM, as an identity.
+        dst_mm: usize,
+        /// Address of the PMD.
+        addr: usize,
+    },
+    /// `move_page_tables(pmc)`, by mremap.
+    Move {
+        /// The VMA moved from.
+        old: Vma<'a>,
+        /// The VMA moved to.
+        new: Vma<'a>,
+        /// First address moved from.
+        old_addr: usize,
+        /// Address it moves to.
+        new_addr: usize,
+        /// Bytes.
+        len: usize,
+    },
+    /// `move_pages_huge_pmd(mm, .., dst_addr, src_addr)`, by UFFDIO_MOVE.
+    UffdMove {
+        /// The MM, as an identity.
+        mm: usize,
+        /// Address moved to.
+        dst_addr: usize,
+        /// Address moved from.
+        src_addr: usize,
+    },
+    /// `vma_adjust_trans_huge(vma, start, end, next)`, by every change of a VMA's range that can
+    /// cut or join mappings of one folio.
+    AdjustVma {
+        /// The VMA, with its old range.
+        vma: Vma<'a>,
+        /// Its new first address.
+        start: usize,
+        /// Its new end.
+        end: usize,
+        /// Whether the VMA behind it will begin at `end`; not in the arguments, see the handler.
+        grows: bool,
+    },
+}
+
+impl<'a> RareCall<'a> {
+    /// The symbols.
+    pub(crate) const NAMES: &'static [&'static CStr; 5] = &[
+        c"copy_page_range",
+        c"copy_huge_pmd",
+        c"move_page_tables",
+        c"move_pages_huge_pmd",
+        c"vma_adjust_trans_huge",
+    ];
+
+    /// Reads the arguments of the function at this position of [`Self::NAMES`].
+    ///
+    /// Returns `None` for a call that moves or copies nothing that is tracked, and an error for one
+    /// whose arguments do not make sense.
+    pub(crate) fn read(position: usize, args: &Args<'a>) -> Result<Option<Self>> {
+        // INVARIANT: The hooked functions are called with the mmap lock held, which keeps their
+        // VMAs valid for the duration of the call.
+        let vma = |n| Vma(args.get(n) as *mut _, PhantomData);
+        Ok(Some(match position {
+            0 => {
+                let (dst, src) = (vma(0), vma(1));
+                if src.is_hugetlb() {
+                    return Ok(None);
+                }
+                Self::CopyRange { dst, src }
+            }
+            1 => Self::CopyHugePmd {
+                dst_mm: args.get(0),
+                addr: args.get(4),
+            },
+            2 => return Self::read_move(args),
+            3 => Self::UffdMove {
+                mm: args.get(0),
+                dst_addr: args.get(6),
+                src_addr: args.get(7),
+            },
+            4 => Self::AdjustVma {
+                vma: vma(0),
+                start: args.get(1),
+                end: args.get(2),
+                grows: false,
+            },
+            _ => return Err(EINVAL),
+        }))
+    }
+
+    fn read_move(args: &Args<'a>) -> Result<Option<Self>> {
+        let mut found = raw::fmi_move::default();
+        // SAFETY: The argument of move_page_tables() is a structure that begins like the one the
+        // shim reads, and it is live during the call.
+        if !unsafe { raw::fmi_read_move(args.get(0), &mut found) } {
+            return Err(EINVAL);
+        }
+        // INVARIANT: Both VMAs are write-locked during the call.
+        let old = Vma(found.old_vma, PhantomData);
+        let new = Vma(found.new_vma, PhantomData);
+        Ok((found.len != 0 && !old.is_hugetlb()).then_some(Self::Move {
+            old,
+            new,
+            old_addr: found.old_addr,
+            new_addr: found.new_addr,
+            len: found.len,
+        }))
+    }
+
+    /// Packs the call for its exit handler.
+    pub(crate) fn save(&self) -> Saved {
+        match *self {
+            Self::CopyRange { dst, src } => [0, dst.id(), src.id(), 0, 0, 0],
+            Self::CopyHugePmd { dst_mm, addr } => [1, dst_mm, addr, 0, 0, 0],
+            Self::Move {
+                old,
+                new,
+                old_addr,
+                new_addr,
+                len,
+            } => [2, old.id(), new.id(), old_addr, new_addr, len],
+            Self::UffdMove {
+                mm,
+                dst_addr,
+                src_addr,
+            } => [3, mm, dst_addr, src_addr, 0, 0],
+            Self::AdjustVma {
+                vma,
+                start,
+                end,
+                grows,
+            } => [4, vma.id(), start, end, usize::from(grows), 0],
+        }
+    }
+
+    /// Unpacks what [`Self::save`] packed at the entry of the same call.
+    pub(crate) fn restore(saved: &'a Saved) -> Option<Self> {
+        // INVARIANT: The hooked function has not returned to its caller yet, so the locks that keep
+        // its VMAs valid are still held.
+        let vma = |id: usize| Vma(id as *mut _, PhantomData);
+        let [tag, a, b, c, d, e] = *saved;
+        Some(match tag {
+            0 => Self::CopyRange {
+                dst: vma(a),
+                src: vma(b),
+            },
+            1 => Self::CopyHugePmd { dst_mm: a, addr: b },
+            2 => Self::Move {
+                old: vma(a),
+                new: vma(b),
+                old_addr: c,
+                new_addr: d,
+                len: e,
+            },
+            3 => Self::UffdMove {
+                mm: a,
+                dst_addr: b,
+                src_addr: c,
+            },
+            4 => Self::AdjustVma {
+                vma: vma(a),
+                start: b,
+                end: c,
+                grows: d != 0,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// A call with an entry hook only.
+pub(crate) enum ProgressCall<'a> {
+    /// `__pte_alloc(mm, pmd)`: a new page table is about to be installed.
+    PteAlloc {
+        /// The MM, as an identity.
+        mm: usize,
+        /// The PMD entry that the table will hang from, as an identity.
+        pmd: usize,
+    },
+    /// `copy_page_range()` or `move_page_tables()`: mappings of this VMA are copied or moved.
+    Source(Vma<'a>),
+}
+
+impl<'a> ProgressCall<'a> {
+    /// The symbols.
+    pub(crate) const NAMES: &'static [&'static CStr; 3] =
+        &[c"__pte_alloc", c"copy_page_range", c"move_page_tables"];
+
+    /// Reads the arguments of the function at this position of [`Self::NAMES`].
+    pub(crate) fn read(position: usize, args: &Args<'a>) -> Option<Self> {
+        match position {
+            0 => Some(Self::PteAlloc {
+                mm: args.get(0),
+                pmd: args.get(1),
+            }),
+            // INVARIANT: As in `RareCall::read()`.
+            1 => Some(Self::Source(Vma(args.get(1) as *mut _, PhantomData))),
+            2 => match RareCall::read_move(args) {
+                Ok(Some(RareCall::Move { old, .. })) => Some(Self::Source(old)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! MMs and the tasks that use them.
+//!
+//! C headers: [`include/linux/sched/mm.h`](srctree/include/linux/sched/mm.h),
+//! [`include/linux/mmap_lock.h`](srctree/include/linux/mmap_lock.h)
+
+use core::ptr::NonNull;
+
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*, //
+};
+
+use crate::raw;
+
+/// A reference to the users of an MM: its page tables stay.
+///
+/// # Invariants
+///
+/// The pointer is valid and the reference is owned.
+pub(crate) struct MmRef(NonNull<bindings::mm_struct>);
+
+// SAFETY: An MM may be used and put from any task.
+unsafe impl Send for MmRef {}
+
+impl MmRef {
+    /// Returns the MM of a process, 0 for the caller's own.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if there is no such process or it has no MM.
+    pub(crate) fn of_pid(pid: i32) -> Result<Self> {
+        // SAFETY: Takes and gives back all references but the one it returns.
+        let mm = unsafe { raw::fmi_mm_of_pid(pid) };
+        // INVARIANT: The reference was just taken.
+        NonNull::new(mm).map(Self).ok_or(ESRCH)
+    }
+
+    /// Returns the MM of every process, each once.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn all() -> Result<KVVec<Self>> {
+        let mut room = 256;
+        loop {
+            let mut found = KVVec::<*mut bindings::mm_struct>::with_capacity(room, GFP_KERNEL)?;
+            // SAFETY: There is room for `room` pointers.
+            let nr = unsafe { raw::fmi_collect_mms(found.as_mut_ptr(), room) };
+            // SAFETY: That many were stored.
+            unsafe { found.inc_len(nr.min(room)) };
+            // SAFETY: The elements are pointers, which are compared as such.
+            unsafe {
+                raw::sort(
+                    found.as_mut_ptr().cast(),
+                    found.len(),
+                    size_of::<*mut bindings::mm_struct>(),
+                    Some(compare_pointers),
+                    None,
+                )
+            };
+            let mut refs = KVVec::with_capacity(nr.min(room), GFP_KERNEL);
+            for mm in found.iter().copied() {
+                let Some(mm) = NonNull::new(mm) else { continue };
+                // INVARIANT: `fmi_collect_mms()` took this reference.
+                let mm = Self(mm);
+                if let Ok(refs) = &mut refs {
+                    // Cannot fail: the room is there.
+                    let _ = refs.push(mm, GFP_KERNEL);
+                }
+            }
+            let refs = refs?;
+            if nr > room {
+                room = nr.saturating_add(nr / 4);
+                continue;
+            }
+            let mut unique = KVVec::with_capacity(refs.len(), GFP_KERNEL)?;
+            for mm in refs {
+                if unique.last().is_none_or(|last: &Self| last.id() != mm.id()) {
+                    unique.push(mm, GFP_KERNEL)?;
+                }
+            }
+            return Ok(unique);
+        }
+    }
+
+    /// Returns the address of the structure as an identity.
+    pub(crate) fn id(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    /// Waits until nobody changes the VMAs.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the caller was killed.
+    pub(crate) fn wait_for_writers(&self) -> Result {
+        // SAFETY: Valid by the type invariant.
+        to_result(unsafe { raw::fmi_mmap_read_lock_killable(self.0.as_ptr()) })?;
+        // SAFETY: The lock was taken.
+        unsafe { raw::fmi_mmap_read_unlock(self.0.as_ptr()) };
+        Ok(())
+    }
+
+    /// Locks the VMAs against changes.
+    pub(crate) fn read_lock(&self) -> ReadGuard<'_> {
+        // SAFETY: Valid by the type invariant; the guard unlocks.
+        unsafe { raw::fmi_mmap_read_lock(self.0.as_ptr()) };
+        ReadGuard(self)
+    }
+}
+
+impl Drop for MmRef {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. The last put may sleep; an `MmRef` is dropped in process
+        // context, under mutexes at most.
+        unsafe { bindings::mmput(self.0.as_ptr()) };
+    }
+}
+
+/// # Safety
+///
+/// `a` and `b` must point to pointers.
+unsafe extern "C" fn compare_pointers(a: *const c_void, b: *const c_void) -> c_int {
+    // SAFETY: By the safety requirements of this function.
+    let (a, b) = unsafe { (*a.cast::<usize>(), *b.cast::<usize>()) };
+    c_int::from(a > b) - c_int::from(a < b)
+}
+
+/// The mmap lock of an MM, held for reading.
+#[must_use = "the lock unlocks immediately when the guard is unused"]
+pub(crate) struct ReadGuard<'a>(&'a MmRef);
+
+/// A VMA under the mmap lock.
+///
+/// # Invariants
+///
+/// The pointer is valid for `'a`.
+pub(crate) struct LockedVma<'a> {
+    ptr: *mut bindings::vm_area_struct,
+    /// First address.
+    pub(crate) start: usize,
+    /// First address after the VMA.
+    pub(crate) end: usize,
+    /// Maps hugetlb folios.
+    pub(crate) hugetlb: bool,
+    _guard: core::marker::PhantomData<&'a ()>,
+}
+
+impl LockedVma<'_> {
+    /// Returns the pointer, for the page-table walk.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+        self.ptr
+    }
+}
+
+impl ReadGuard<'_> {
+    /// Returns the MM as an identity.
+    pub(crate) fn mm(&self) -> usize {
+        self.0.id()
+    }
+
+    /// Returns the first VMA that ends after `addr`.
+    pub(crate) fn find_vma(&self, addr: usize) -> Option<LockedVma<'_>> {
+        // SAFETY: The MM is valid and its mmap lock is held.
+        let ptr = unsafe { bindings::find_vma(self.0 .0.as_ptr(), addr) };
+        if ptr.is_null() {
+            return None;
+        }
+        // SAFETY: The lock keeps the VMA valid.
+        let (start, end, hugetlb) = unsafe {
+            (
+                raw::fmi_vma_start(ptr),
+                raw::fmi_vma_end(ptr),
+                raw::fmi_vma_is_hugetlb(ptr),
+            )
+        };
+        // INVARIANT: The lock is held for the lifetime of the guard.
+        Some(LockedVma {
+            ptr,
+            start,
+            end,
+            hugetlb,
+            _guard: core::marker::PhantomData,
+        })
+    }
+}
+
+impl Drop for ReadGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `MmRef::read_lock()` took the lock.
+        unsafe { raw::fmi_mmap_read_unlock(self.0 .0.as_ptr()) };
+    }
+}
+
+/// A process that uses an MM.
+pub(crate) struct Owner(raw::fmi_owner);
+
+impl Owner {
+    /// Returns a process whose MM has this identity.
+    pub(crate) fn of(mm: usize) -> Option<Self> {
+        let mut owner = raw::fmi_owner::default();
+        // SAFETY: The pointer is dereferenced only while a task has that MM.
+        unsafe { raw::fmi_mm_owner(mm as *const _, &mut owner) }.then_some(Self(owner))
+    }
+
+    /// Returns its PID in the initial namespace.
+    pub(crate) fn pid(&self) -> i32 {
+        self.0.pid
+    }
+
+    /// Returns the id that the kernel's owner slots use for its MM.
+    pub(crate) fn mm_id(&self) -> u32 {
+        self.0.mm_id
+    }
+
+    /// Returns its name.
+    pub(crate) fn comm(&self) -> &[u8] {
+        self.0
+            .comm
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default()
+    }
+}
+
+/// Returns whether exit hooks see the running task.
+pub(crate) fn current_has_return_stack() -> bool {
+    // SAFETY: Reads a field of the running task.
+    unsafe { raw::fmi_current_has_return_stack() }
+}
+
+/// Returns the identity of the running task.
+pub(crate) fn current_task() -> usize {
+    // SAFETY: There is always a running task.
+    unsafe { raw::fmi_current() as usize }
+}

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `folio`: everything about one folio.
+
+use core::fmt::{
+    self,
+    Display,
+    Formatter, //
+};
+
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print, //
+};
+
+use fmi_model::{
+    Answer,
+    Env,
+    FolioView,
+    KernelCounts,
+    Kind,
+    Question,
+    RecordView,
+    Shard,
+    DEFINITIONS, //
+};
+
+use super::{
+    number,
+    pid, //
+};
+use crate::{
+    check,
+    check::Verdict,
+    class,
+    control::Control,
+    debugfs::File,
+    env::{
+        page_info,
+        page_mapcounts, //
+    },
+    mm::{
+        MmRef,
+        Owner, //
+    },
+    quiesce,
+    raw::fmi_site as Site,
+    tracker::Tracker,
+    walk::{
+        Range,
+        Visitor, //
+    }, //
+};
+
+/// Most mappers that are listed; the rest is only counted.
+const MAX_MAPPERS: usize = 256;
+
+/// `folio`: write a pfn, or a process and an address; read about the folio there.
+pub(crate) struct Folio;
+
+impl File<Control> for Folio {
+    const NAME: &'static CStr = c"folio";
+    const MODE: u16 = 0o600;
+
+    fn store(control: &Control, text: &str) -> Result {
+        let mut words = text.split_ascii_whitespace();
+        let pfn = match (words.next(), words.next(), words.next()) {
+            (Some(pfn), None, None) => {
+                let pfn = number(pfn)?;
+                page_info(pfn).map(|_| pfn).ok_or(ENOENT)?
+            }
+            (Some(process), Some(va), None) => {
+                mapped_at(&MmRef::of_pid(pid(process)?)?, number(va)? as usize)?
+            }
+            _ => return Err(EINVAL),
+        };
+        *control.selected.lock() = Some(pfn);
+        Ok(())
+    }
+
+    fn show(control: &Control, m: &SeqFile) -> Result {
+        let Some(pfn) = *control.selected.lock() else {
+            return Ok(());
+        };
+        // So that the counters are comparable if nothing happens to the folio meanwhile.
+        quiesce::wait_for_calls();
+        seq_print!(m, "{}", Report::new(control.tracker(), pfn)?);
+        Ok(())
+    }
+}
+
+/// Returns a page of the large folio that is mapped at an address.
+fn mapped_at(mm: &MmRef, va: usize) -> Result<u64> {
+    struct Find(Option<u64>);
+
+    impl Visitor for Find {
+        fn leaf(&mut self, _va: usize, site: &Site) {
+            self.0 = Some(site.pfn as u64);
+        }
+    }
+
+    let guard = mm.read_lock();
+    let vma = guard
+        .find_vma(va)
+        .filter(|vma| vma.start <= va && !vma.hugetlb);
+    let vma = vma.ok_or(ENOENT)?;
+    let mut find = Find(None);
+    let page = va & !(kernel::page::PAGE_SIZE - 1);
+    Range::of_locked(&guard, Some(&vma), page, page + kernel::page::PAGE_SIZE).walk(&mut find);
+    find.0.ok_or(ENOENT)
+}
+
+struct Mapper {
+    record: RecordView,
+    /// Which pages PTEs map.
+    pages: KVVec<u64>,
+}
+
+/// The shadow of a folio at one moment.
+struct Shadow {
+    view: FolioView,
+    pages: KVVec<u32>,
+    mappers: KVVec<Mapper>,
+    verdict: Verdict,
+}
+
+impl Shadow {
+    /// Allocates for a folio of `nr_pages` pages and `nr_records` records.
+    fn with_room(view: FolioView) -> Result<Self> {
+        let nr_pages = view.nr_pages as usize;
+        let nr = (view.nr_records as usize).min(MAX_MAPPERS);
+        let mut mappers = KVVec::with_capacity(nr, GFP_KERNEL)?;
+        for _ in 0..nr {
+            let mapper = Mapper {
+                record: RecordView::default(),
+                pages: KVVec::from_elem(0, nr_pages.div_ceil(64), GFP_KERNEL)?,
+            };
+            mappers.push(mapper, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            view,
+            pages: KVVec::from_elem(0, nr_pages, GFP_KERNEL)?,
+            mappers,
+            verdict: Verdict::Deferred,
+        })
+    }
+
+    /// Fills it under the shard lock; `false` if the room does not suffice.
+    fn fill(&mut self, tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> bool {
+        let Some(view) = shard.view_with_kernel(entry, &tracker.env()) else {
+            return false;
+        };
+        let wanted = (view.nr_records as usize).min(MAX_MAPPERS);
+        if view.nr_pages as usize != self.pages.len() || wanted > self.mappers.len() {
+            return false;
+        }
+        self.view = view;
+        for (i, page) in (0..).zip(self.pages.iter_mut()) {
+            *page = shard.page(entry, i);
+        }
+        self.mappers.truncate(wanted);
+        for (mapper, record) in self.mappers.iter_mut().zip(shard.records(entry)) {
+            for i in 0..view.nr_pages {
+                if let Some(word) = mapper.pages.get_mut(i as usize / 64) {
+                    let bit = shard.record_bit(entry, record.mm, record.base, i);
+                    *word |= u64::from(bit) << (i % 64);
+                }
+            }
+            mapper.record = record;
+        }
+        self.verdict = check::compare(tracker, shard, entry);
+        true
+    }
+
+    /// Takes a copy of the shadow of the folio at `pfn`, if it is tracked.
+    fn read(tracker: &Tracker, pfn: u64) -> Result<Option<Self>> {
+        loop {
+            let view = tracker
+                .table
+                .with(pfn, |shard| shard.view(shard.find(pfn)?))
+                .flatten();
+            let Some(view) = view else { return Ok(None) };
+            let mut shadow = Self::with_room(view)?;
+            let filled = tracker.table.with(pfn, |shard| {
+                shard
+                    .find(pfn)
+                    .map(|entry| shadow.fill(tracker, shard, entry))
+            });
+            match filled.flatten() {
+                Some(true) => return Ok(Some(shadow)),
+                Some(false) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// The report on one folio.
+pub(crate) struct Report {
+    pfn: u64,
+    order: u8,
+    kind: &'static str,
+    shadow: Option<Shadow>,
+    kernel: Option<KernelCounts>,
+    kernel_pages: KVVec<i32>,
+}
+
+impl Report {
+    /// Reads about the folio that the page at `pfn` belongs to.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is no such page or it is free, `ENOMEM`.
+    pub(crate) fn new(tracker: &Tracker, pfn: u64) -> Result<Self> {
+        let info = page_info(pfn).ok_or(ENOENT)?;
+        let (pfn, order) = (info.head_pfn, info.order);
+        let shadow = Shadow::read(tracker, pfn)?.filter(|shadow| shadow.view.order == order);
+        let (kernel, kernel_pages) = if info.class == class::SMALL {
+            (None, KVVec::new())
+        } else {
+            let mut pages = KVVec::from_elem(0, 1 << order, GFP_KERNEL)?;
+            if !page_mapcounts(pfn, order, 0, &mut pages) {
+                pages.truncate(0);
+            }
+            (tracker.env().kernel_of(pfn, order), pages)
+        };
+        let kind = match info.kind {
+            class::KIND_ANON => Kind::Anon,
+            class::KIND_FILE => Kind::File,
+            class::KIND_SHMEM => Kind::Shmem,
+            class::KIND_KSM => Kind::Ksm,
+            _ => Kind::Driver,
+        };
+        Ok(Self {
+            pfn,
+            order,
+            kind: kind.name(),
+            shadow,
+            kernel,
+            kernel_pages,
+        })
+    }
+}
+
+impl kernel::fmt::Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+/// Equal values in a row: `0-14:1 15:0`.
+struct Runs<'a, T>(&'a [T]);
+
+impl<T: PartialEq + Display> Display for Runs<'_, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut first = 0;
+        for run in self.0.chunk_by(|a, b| a == b) {
+            let last = first + run.len() - 1;
+            let blank = if first == 0 { "" } else { " " };
+            if let Some(value) = run.first() {
+                if first == last {
+                    write!(f, "{blank}{first}:{value}")?;
+                } else {
+                    write!(f, "{blank}{first}-{last}:{value}")?;
+                }
+            }
+            first = last + 1;
+        }
+        Ok(())
+    }
+}
+
+/// The set bits of a bitmap: `0-14,16`.
+struct Ranges<'a>(&'a [u64], u32);
+
+impl Ranges<'_> {
+    fn bit(&self, i: u32) -> bool {
+        let word = self.0.get(i as usize / 64).copied().unwrap_or(0);
+        i < self.1 && word & (1 << (i % 64)) != 0
+    }
+}
+
+impl Display for Ranges<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut any = false;
+        let mut i = 0;
+        while i < self.1 {
+            if !self.bit(i) {
+                i += 1;
+                continue;
+            }
+            let first = i;
+            while self.bit(i) {
+                i += 1;
+            }
+            f.write_str(if any { "," } else { "" })?;
+            any = true;
+            if i - first == 1 {
+                write!(f, "{first}")?;
+            } else {
+                write!(f, "{first}-{}", i - 1)?;
+            }
+        }
+        if any {
+            Ok(())
+        } else {
+            f.write_str("-")
+        }
+    }
+}
+
+impl Display for Mapper {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let r = &self.record;
+        let owner = Owner::of(r.mm as usize);
+        let (pid, mm_id) = owner.as_ref().map_or((0, 0), |o| (o.pid(), o.mm_id()));
+        let comm = owner.as_ref().map_or(&b"-"[..], Owner::comm);
+        writeln!(
+            f,
+            "mapper: pid={pid} comm={} mm_id={mm_id} base={:#x} pages={} entire={} vmas={} tuples={}",
+            Comm(comm),
+            r.base,
+            Ranges(&self.pages, 1 << r.order),
+            u8::from(r.entire),
+            r.vmas,
+            r.tuples,
+        )
+    }
+}
+
+/// The name of a process without blanks and control characters.
+struct Comm<'a>(&'a [u8]);
+
+impl Display for Comm<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for byte in self.0 {
+            let shown = if byte.is_ascii_graphic() { *byte } else { b'_' };
+            write!(f, "{}", char::from(shown))?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Shadow {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let v = &self.view;
+        for d in DEFINITIONS.iter().filter(|d| !d.reads_kernel) {
+            writeln!(f, "{}: {}", d.name, (d.value)(v))?;
+        }
+        writeln!(f, "page_mapcounts: {}", Runs(&self.pages))?;
+        writeln!(f, "mappers: {}", v.nr_records)?;
+        self.mappers.iter().try_for_each(|mapper| mapper.fmt(f))
+    }
+}
+
+impl Shadow {
+    /// Writes what each definition answers to each question.
+    fn answers(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for question in Question::ALL {
+            let Some(truth) = question.truth(&self.view) else {
+                continue;
+            };
+            write!(f, "answer: {} truth={}", question.name(), yes_no(truth))?;
+            for d in DEFINITIONS.iter().filter(|d| d.claims.contains(&question)) {
+                match (d.answer)(&self.view, question) {
+                    Answer::Yes => write!(f, " {}=yes", d.name)?,
+                    Answer::No => write!(f, " {}=no", d.name)?,
+                    Answer::Unknown => write!(f, " {}=unknown", d.name)?,
+                    Answer::Count(n) => write!(f, " {}={n}", d.name)?,
+                    Answer::NotAsked => {}
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+fn yes_no(yes: bool) -> &'static str {
+    if yes {
+        "yes"
+    } else {
+        "no"
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let state = self
+            .shadow
+            .as_ref()
+            .map_or("untracked", |s| s.view.state.name());
+        writeln!(f, "pfn: {}", self.pfn)?;
+        writeln!(f, "order: {}", self.order)?;
+        writeln!(f, "nr_pages: {}", 1u64 << self.order)?;
+        writeln!(f, "type: {}", self.kind)?;
+        writeln!(f, "state: {state}")?;
+        if let Some(shadow) = &self.shadow {
+            write!(f, "{shadow}")?;
+        }
+        if let Some(k) = &self.kernel {
+            writeln!(f, "kernel_large_mapcount: {}", k.large)?;
+            writeln!(f, "kernel_entire_mapcount: {}", k.entire)?;
+            writeln!(f, "kernel_nr_pages_mapped: {}", k.nr_pages_mapped)?;
+            writeln!(f, "kernel_page_mapcounts: {}", Runs(&self.kernel_pages))?;
+            let ([a, b], [n, m]) = (k.mm_id, k.mm_id_mapcount);
+            writeln!(f, "kernel_mm_id: {a} {b}")?;
+            writeln!(f, "kernel_mm_id_mapcount: {n} {m}")?;
+            writeln!(f, "kernel_shared_bit: {}", u8::from(k.shared_bit))?;
+            for (name, value) in [
+                ("kernel_maybe_mapped_shared", k.maybe_mapped_shared),
+                ("kernel_partially_mapped", k.partially_mapped),
+                ("kernel_swapcache", k.swapcache),
+            ] {
+                writeln!(f, "{name}: {}", u8::from(value))?;
+            }
+            writeln!(f, "kernel_refcount: {}", k.refcount)?;
+        }
+        if let Some(shadow) = &self.shadow {
+            writeln!(f, "compare: {}", shadow.verdict.name())?;
+            shadow.answers(f)?;
+        }
+        Ok(())
+    }
+}

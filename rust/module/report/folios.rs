@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `folios` and `filter`.
+
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print, //
+};
+
+use fmi_model::{
+    FolioView,
+    Kind,
+    PairSet,
+    Shard,
+    DEFINITIONS,
+    PAIRS, //
+};
+
+use super::number;
+use crate::{
+    control::{
+        Control,
+        Filter, //
+    },
+    debugfs::{
+        File,
+        Table, //
+    }, //
+};
+
+impl Filter {
+    fn passes(&self, view: &FolioView, wrong: PairSet) -> bool {
+        view.total > 0
+            && self.order.is_none_or(|order| order == view.order)
+            && self.kind.is_none_or(|kind| kind == view.kind)
+            && (!self.disagreeing || !wrong.is_empty())
+    }
+
+    /// Returns this filter changed by text like `order=9 type=anon disagreeing=1`.
+    fn changed_by(mut self, text: &str) -> Result<Self> {
+        let mut any = false;
+        for word in text.split_ascii_whitespace() {
+            any = true;
+            let (name, value) = word.split_once('=').ok_or(EINVAL)?;
+            match (name, value) {
+                ("order", "any") => self.order = None,
+                ("order", n) => {
+                    self.order = Some(u8::try_from(number(n)?).map_err(|_| EINVAL)?);
+                }
+                ("type", "any") => self.kind = None,
+                ("type", name) => {
+                    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+                    self.kind = Some(kind.ok_or(EINVAL)?);
+                }
+                ("disagreeing", "0") => self.disagreeing = false,
+                ("disagreeing", "1") => self.disagreeing = true,
+                _ => return Err(EINVAL),
+            }
+        }
+        any.then_some(self).ok_or(EINVAL)
+    }
+}
+
+/// `filter`: which folios are listed.
+pub(crate) struct FilterFile;
+
+impl File<Control> for FilterFile {
+    const NAME: &'static CStr = c"filter";
+    const MODE: u16 = 0o600;
+
+    fn show(control: &Control, m: &SeqFile) -> Result {
+        let filter = *control.filter.lock();
+        match filter.order {
+            Some(order) => seq_print!(m, "order={order} "),
+            None => seq_print!(m, "order=any "),
+        }
+        seq_print!(
+            m,
+            "type={} disagreeing={}\n",
+            filter.kind.map_or("any", Kind::name),
+            u8::from(filter.disagreeing)
+        );
+        Ok(())
+    }
+
+    fn store(control: &Control, text: &str) -> Result {
+        let mut filter = control.filter.lock();
+        *filter = filter.changed_by(text)?;
+        Ok(())
+    }
+}
+
+/// `folios`: a line per tracked folio.
+///
+/// A line's position is made of the number of its shard and its place in it, so that a reader who
+/// seeks or comes back finds the same folio there.
+pub(crate) struct Folios;
+
+const SHARD_SHIFT: u32 = 32;
+
+fn split(position: u64) -> (usize, u32) {
+    ((position >> SHARD_SHIFT) as usize, position as u32)
+}
+
+fn row(shard: &Shard<'_>, entry: u32, filter: &Filter) -> Option<(FolioView, PairSet)> {
+    let view = shard.view(entry)?;
+    let wrong = shard.wrong(entry);
+    filter.passes(&view, wrong).then_some((view, wrong))
+}
+
+impl Table<Control> for Folios {
+    const NAME: &'static CStr = c"folios";
+
+    fn header(control: &Control, m: &SeqFile) {
+        super::tables::settle(control.tracker());
+        seq_print!(m, "pfn\torder\ttype\tstate");
+        for d in DEFINITIONS.iter().filter(|d| !d.reads_kernel) {
+            seq_print!(m, "\t{}", d.name);
+        }
+        seq_print!(
+            m,
+            "\tkernel_large\tkernel_entire\tkernel_nr_pages_mapped\tkernel_shared\t\
+             kernel_partially_mapped\twrong\n"
+        );
+    }
+
+    fn seek(control: &Control, position: u64) -> Option<u64> {
+        let filter = *control.filter.lock();
+        let (mut shard, mut from) = split(position);
+        loop {
+            let found = control.tracker().table.with_shard(shard, |shard| {
+                while let Some(entry) = shard.next_entry(from) {
+                    if row(shard, entry, &filter).is_some() {
+                        return Some(entry);
+                    }
+                    from = entry.checked_add(1)?;
+                }
+                None
+            })?;
+            if let Some(entry) = found.flatten() {
+                return Some((shard as u64) << SHARD_SHIFT | u64::from(entry));
+            }
+            shard += 1;
+            from = 0;
+        }
+    }
+
+    fn line(control: &Control, m: &SeqFile, position: u64) {
+        let tracker = control.tracker();
+        let filter = *control.filter.lock();
+        let env = tracker.env();
+        let (shard, entry) = split(position);
+        let found = tracker.table.with_shard(shard, |shard| {
+            let (view, wrong) = row(shard, entry, &filter)?;
+            Some((
+                view,
+                wrong,
+                fmi_model::Env::kernel_of(&env, view.pfn, view.order),
+            ))
+        });
+        let Some((view, wrong, kernel)) = found.flatten().flatten() else {
+            return;
+        };
+        seq_print!(
+            m,
+            "{}\t{}\t{}\t{}",
+            view.pfn,
+            view.order,
+            view.kind.name(),
+            view.state.name()
+        );
+        for d in DEFINITIONS.iter().filter(|d| !d.reads_kernel) {
+            seq_print!(m, "\t{}", (d.value)(&view));
+        }
+        match kernel {
+            Some(k) => seq_print!(
+                m,
+                "\t{}\t{}\t{}\t{}\t{}\t",
+                k.large,
+                k.entire,
+                k.nr_pages_mapped,
+                u8::from(k.maybe_mapped_shared),
+                u8::from(k.partially_mapped)
+            ),
+            None => seq_print!(m, "\t-\t-\t-\t-\t-\t"),
+        }
+        if wrong.is_empty() {
+            seq_print!(m, "-");
+        }
+        for (i, pair) in wrong.iter().enumerate() {
+            if let Some((id, question)) = PAIRS.get(pair) {
+                let comma = if i > 0 { "," } else { "" };
+                let name = id.info().map_or("?", |d| d.name);
+                seq_print!(m, "{comma}{name}:{}", question.name());
+            }
+        }
+        seq_print!(m, "\n");
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `stats`: first what was not seen.
+
+use kernel::{
+    prelude::*,
+    seq_file::SeqFile,
+    seq_print, //
+};
+
+use fmi_model::{
+    Counters,
+    COUNTERS, //
+};
+
+use crate::{
+    check,
+    class,
+    control::Control,
+    debugfs::File, //
+};
+
+/// `stats`: `name: value` lines.
+pub(crate) struct Stats;
+
+impl File<Control> for Stats {
+    const NAME: &'static CStr = c"stats";
+    const MODE: u16 = 0o400;
+
+    fn show(control: &Control, m: &SeqFile) -> Result {
+        let tracker = control.tracker();
+        check::compare_suspects(tracker)?;
+        let mut counters = Counters::new();
+        tracker
+            .table
+            .for_each_state(|state, _| counters.merge(state.counters()));
+        let sum = |prefix: &str| -> u64 {
+            COUNTERS
+                .iter()
+                .filter(|(_, name)| name.starts_with(prefix))
+                .fold(0, |sum, (counter, _)| {
+                    u64::saturating_add(sum, counters.get(*counter))
+                })
+        };
+        let (opened, open, abnormal, overflow) = tracker.windows.counts();
+        let (unknown_sites, unreadable, blind) = tracker.not_understood();
+
+        seq_print!(m, "version: 1\n");
+        seq_print!(m, "enabled: {}\n", u8::from(control.session.enabled()));
+        seq_print!(m, "hooks: ftrace\n");
+        seq_print!(m, "since_ns: {}\n", control.session.since_ns());
+        seq_print!(m, "lost: {}\n", sum("lost_"));
+        seq_print!(m, "inconsistent: {}\n", sum("inconsistent_"));
+        seq_print!(m, "mismatches: {}\n", check::mismatches());
+        seq_print!(m, "missed_calls: {}\n", control.session.missed());
+        seq_print!(m, "windows_abnormal: {abnormal}\n");
+        seq_print!(m, "windows_overflow: {overflow}\n");
+        seq_print!(m, "blind_calls: {blind}\n");
+        seq_print!(m, "hooks_unknown_site: {unknown_sites}\n");
+        seq_print!(m, "hooks_unreadable: {unreadable}\n");
+        for (class, name) in class::NAMES {
+            seq_print!(m, "{name}: {}\n", class::sum(class));
+        }
+        // The table of the model begins with what was not seen, too.
+        for (counter, name) in COUNTERS {
+            seq_print!(m, "{name}: {}\n", counters.get(counter));
+        }
+        seq_print!(m, "windows_opened: {opened}\n");
+        seq_print!(m, "windows_open: {open}\n");
+        seq_print!(m, "memory_kb: {}\n", control.session.bytes().div_ceil(1024));
+        Ok(())
+    }
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tracking on and off.
+//!
+//! Enabling: storage, then the hooks that open and close windows, then the rmap hooks, whose calls
+//! are not yet taken. Then everything that began without hooks is waited for: rmap calls by a grace
+//! period, forks and mremaps by taking the mmap lock of every MM once. At last the calls are let
+//! through at a moment at which none is running, so that no folio is tracked from the middle of a
+//! call.
+
+use core::mem::size_of_val;
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+use crate::{
+    check,
+    class,
+    env::{
+        now_ns,
+        ram_bytes, //
+    },
+    hook::{
+        call,
+        entry, //
+    },
+    mm::MmRef,
+    quiesce,
+    tracker::{
+        ProgressHook,
+        RareHook,
+        RmapHook,
+        Tracker, //
+    }, //
+};
+
+/// Smallest bound of the shadow's memory.
+const MIN_BYTES: usize = 8 << 20;
+
+/// The shadow's share of memory if no bound is given.
+const RAM_SHARE: usize = 256;
+
+/// The registered hooks.
+///
+/// Fields are dropped in declaration order: no more events, then no more progress of windows, then
+/// no more windows.
+struct Hooks {
+    _rmap: Pin<KBox<entry::Registration<RmapHook>>>,
+    progress: Pin<KBox<call::Registration<ProgressHook>>>,
+    rare: Pin<KBox<call::Registration<RareHook>>>,
+}
+
+impl Hooks {
+    fn new(tracker: &Arc<Tracker>) -> Result<Self> {
+        let (rmap_sites, progress_sites, rare_sites) = tracker.sites();
+        let rare = KBox::pin_init(
+            call::Registration::new(
+                rare_sites.ips(),
+                Arc::new(RareHook(tracker.clone()), GFP_KERNEL)?,
+            ),
+            GFP_KERNEL,
+        )?;
+        let progress = KBox::pin_init(
+            call::Registration::new(
+                progress_sites.ips(),
+                Arc::new(ProgressHook(tracker.clone()), GFP_KERNEL)?,
+            ),
+            GFP_KERNEL,
+        )?;
+        let rmap = KBox::pin_init(
+            entry::Registration::new(
+                rmap_sites.ips(),
+                Arc::new(RmapHook(tracker.clone()), GFP_KERNEL)?,
+            ),
+            GFP_KERNEL,
+        )?;
+        Ok(Self {
+            _rmap: rmap,
+            progress,
+            rare,
+        })
+    }
+
+    /// Returns how many calls the kernel admits it did not report.
+    fn missed(&self) -> u64 {
+        self.rare.missed().saturating_add(self.progress.missed())
+    }
+}
+
+struct State {
+    hooks: Option<Hooks>,
+    since_ns: u64,
+    /// What earlier hooks missed since the last reset.
+    missed: u64,
+    /// What the present hooks had missed at the last reset.
+    missed_before: u64,
+}
+
+/// The switch.
+#[pin_data]
+pub(crate) struct Session {
+    tracker: Arc<Tracker>,
+    bytes: usize,
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl Session {
+    /// Creates a session that is off; `mem_kb` bounds the shadow's memory, 0 is a share of RAM.
+    pub(crate) fn new(tracker: Arc<Tracker>, mem_kb: usize) -> impl PinInit<Self> {
+        let bytes = if mem_kb == 0 {
+            (ram_bytes() / RAM_SHARE).max(MIN_BYTES)
+        } else {
+            mem_kb.saturating_mul(1024)
+        };
+        pin_init!(Self {
+            tracker,
+            bytes,
+            state <- new_mutex!(State {
+                hooks: None,
+                since_ns: now_ns(),
+                missed: 0,
+                missed_before: 0,
+            }),
+        })
+    }
+
+    /// Returns shadow and windows.
+    pub(crate) fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    /// Returns whether tracking is on.
+    pub(crate) fn enabled(&self) -> bool {
+        self.state.lock().hooks.is_some()
+    }
+
+    /// Switches tracking on. May take seconds: it waits for other tasks.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; what ftrace says if a function cannot be hooked. Nothing is changed then.
+    pub(crate) fn enable(&self) -> Result {
+        let mut state = self.state.lock();
+        if state.hooks.is_some() {
+            return Ok(());
+        }
+        let result = self.start();
+        match result {
+            Ok(hooks) => {
+                state.hooks = Some(hooks);
+                Ok(())
+            }
+            Err(e) => {
+                self.tracker.table.detach(&self.tracker.env());
+                self.tracker.windows.clear();
+                Err(e)
+            }
+        }
+    }
+
+    fn start(&self) -> Result<Hooks> {
+        self.tracker.table.attach(self.bytes)?;
+        let hooks = Hooks::new(&self.tracker)?;
+        quiesce::wait_for_calls();
+        for mm in MmRef::all()? {
+            mm.wait_for_writers()?;
+        }
+        quiesce::while_stopped(&|| self.tracker.set_armed(true))?;
+        Ok(hooks)
+    }
+
+    /// Switches tracking off and drops the shadow; statistics stay.
+    pub(crate) fn disable(&self) {
+        let mut state = self.state.lock();
+        let Some(hooks) = state.hooks.take() else {
+            return;
+        };
+        self.tracker.set_armed(false);
+        let missed = hooks.missed().saturating_sub(state.missed_before);
+        state.missed = state.missed.saturating_add(missed);
+        state.missed_before = 0;
+        // From here on the shadow would be out of date: nobody shall read it.
+        self.tracker.table.detach(&self.tracker.env());
+        // Waits for running handlers.
+        drop(hooks);
+        self.tracker.windows.clear();
+    }
+
+    /// Sets the statistics to zero.
+    pub(crate) fn reset(&self) {
+        let mut state = self.state.lock();
+        self.tracker.reset();
+        check::reset();
+        class::reset();
+        let missed = state.hooks.as_ref().map_or(0, |hooks| hooks.missed());
+        state.missed_before = missed;
+        state.missed = 0;
+        state.since_ns = now_ns();
+    }
+
+    /// Returns the bytes that the module holds for shadow and statistics.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tracker
+            .table
+            .bytes()
+            .saturating_add(size_of_val(&*self.tracker))
+    }
+
+    /// Returns since when the statistics count.
+    pub(crate) fn since_ns(&self) -> u64 {
+        self.state.lock().since_ns
+    }
+
+    /// Returns how many rare calls the kernel admits it did not report.
+    pub(crate) fn missed(&self) -> u64 {
+        let state = self.state.lock();
+        let now = state.hooks.as_ref().map_or(0, |hooks| hooks.missed());
+        state
+            .missed
+            .saturating_add(now.saturating_sub(state.missed_before))
+    }
+}

@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Kernel inlines and macros made callable from Rust; see shims.h.
+ */
+#include <linux/fprobe.h>
+#include <linux/ftrace.h>
+#include <linux/huge_mm.h>
+#include <linux/hugetlb.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/percpu.h>
+#include <linux/rmap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include "shims.h"
+
+/* === Geometry === */
+
+unsigned int fmi_page_shift(void)
+{
+	return PAGE_SHIFT;
+}
+
+unsigned int fmi_pmd_order(void)
+{
+	return PMD_SHIFT - PAGE_SHIFT;
+}
+
+/* The largest folio that is mapped through rmap: anon and file alike. */
+unsigned int fmi_max_order(void)
+{
+	return max_t(unsigned int, PMD_SHIFT - PAGE_SHIFT, MAX_PAGECACHE_ORDER);
+}
+
+unsigned long fmi_totalram_pages(void)
+{
+	return totalram_pages();
+}
+
+/* === Hook arguments === */
+
+unsigned long fmi_arg(struct ftrace_regs *fregs, unsigned int n)
+{
+	return ftrace_regs_get_argument(fregs, n);
+}
+
+unsigned long fmi_ret(struct ftrace_regs *fregs)
+{
+	return ftrace_regs_get_return_value(fregs);
+}
+
+static DEFINE_PER_CPU(u64 [FMI_NR_CLASSES], fmi_class_events);
+
+/**
+ * fmi_arg_large_folio - the folio that an rmap function was called with
+ * @fregs: registers at its entry
+ *
+ * Return: the folio, or NULL after counting it if it is an order-0 folio.
+ */
+struct folio *fmi_arg_large_folio(struct ftrace_regs *fregs)
+{
+	struct folio *folio = (struct folio *)ftrace_regs_get_argument(fregs, 0);
+
+	if (folio_test_large(folio))
+		return folio;
+	this_cpu_inc(fmi_class_events[FMI_CLASS_SMALL]);
+	return NULL;
+}
+
+static unsigned int folio_kind(const struct folio *folio)
+{
+	if (folio_test_anon(folio))
+		return folio_test_ksm(folio) ? FMI_KIND_KSM : FMI_KIND_ANON;
+	return folio_test_swapbacked(folio) ? FMI_KIND_SHMEM : FMI_KIND_FILE;
+}
+
+static unsigned int folio_class(const struct folio *folio)
+{
+	if (!folio_test_large(folio))
+		return FMI_CLASS_SMALL;
+	if (folio_test_hugetlb(folio))
+		return FMI_CLASS_HUGETLB;
+	if (folio_is_zone_device(folio))
+		return FMI_CLASS_ZONE_DEVICE;
+	if (!folio_test_large_rmappable(folio))
+		return FMI_CLASS_NOT_RMAPPABLE;
+	return FMI_CLASS_TRACK;
+}
+
+/*
+ * Whether the pages of @folio are at vm_start + (index - vm_pgoff) in @vma:
+ * true for anon and for the page cache of the mapped file, not for pages that
+ * a driver inserted.
+ */
+static bool folio_linear_in_vma(const struct folio *folio,
+				const struct vm_area_struct *vma)
+{
+	return folio_test_anon(folio) ||
+	       (vma->vm_file && vma->vm_file->f_mapping == folio->mapping);
+}
+
+static unsigned long folio_base_in_vma(const struct folio *folio,
+				       const struct vm_area_struct *vma)
+{
+	return vma->vm_start + ((folio->index - vma->vm_pgoff) << PAGE_SHIFT);
+}
+
+static void site_fill(struct folio *folio, unsigned int first, unsigned int nr,
+		      const struct vm_area_struct *vma, struct fmi_site *site)
+{
+	site->folio = folio;
+	site->pfn = folio_pfn(folio);
+	site->order = folio_order(folio);
+	site->kind = folio_kind(folio);
+	site->first = first;
+	site->nr = nr;
+	site->unmapped = folio_large_mapcount(folio) == 0;
+	if (vma) {
+		site->vma_start = vma->vm_start;
+		site->vma_end = vma->vm_end;
+	} else {
+		site->vma_start = 0;
+		site->vma_end = ULONG_MAX;
+	}
+}
+
+static bool site_inside_vma(const struct fmi_site *site)
+{
+	unsigned long va = site->base + ((unsigned long)site->first << PAGE_SHIFT);
+
+	return va >= site->vma_start && va < site->vma_end;
+}
+
+/**
+ * fmi_site_of_call - describe one rmap call at its entry
+ * @folio: large folio of the call
+ * @page: first page of the call
+ * @nr: pages, or 0 for an entire mapping
+ * @vma: VMA of the call
+ * @addr: address of @page if the call carries one, else ~0UL
+ * @new_anon: the call is folio_add_new_anon_rmap(): @folio has neither anon
+ *	mapping nor index yet, all of it is mapped at @addr, by a PMD if it is
+ *	PMD-mappable
+ * @site: result
+ *
+ * Context: entry of an rmap function, under the PTL.
+ */
+void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
+		      struct vm_area_struct *vma, unsigned long addr,
+		      bool new_anon, struct fmi_site *site)
+{
+	unsigned int first;
+
+	site->class = folio_class(folio);
+	if (site->class != FMI_CLASS_TRACK)
+		return;
+
+	first = folio_page_idx(folio, page);
+	site->entire = new_anon ? folio_test_pmd_mappable(folio) : !nr;
+	if (new_anon || !nr) {
+		first = 0;
+		nr = folio_nr_pages(folio);
+	}
+	site_fill(folio, first, nr, vma, site);
+	if (new_anon)
+		site->kind = FMI_KIND_ANON;
+
+	if (addr != ~0UL)
+		site->base = addr - ((unsigned long)first << PAGE_SHIFT);
+	else if (folio_linear_in_vma(folio, vma))
+		site->base = folio_base_in_vma(folio, vma);
+	else
+		site->class = FMI_CLASS_NONLINEAR;
+
+	if (site->class == FMI_CLASS_TRACK && !site_inside_vma(site))
+		site->class = FMI_CLASS_NONLINEAR;
+}
+
+/**
+ * fmi_site_of_entry - describe entries that were found in a page table
+ * @folio: folio that the entries map
+ * @page: page that the first entry maps
+ * @nr: number of entries
+ * @vma: VMA the entries belong to, or NULL if that is not known
+ * @va: address of the first entry
+ * @entire: the entry is a PMD
+ * @site: result
+ *
+ * Context: under the PTL, which keeps the folio mapped.
+ */
+void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
+		       const struct vm_area_struct *vma, unsigned long va,
+		       bool entire, struct fmi_site *site)
+{
+	unsigned int first = folio_page_idx(folio, page);
+
+	site->class = folio_class(folio);
+	if (site->class == FMI_CLASS_SMALL)
+		return;
+	site->entire = entire;
+	site_fill(folio, first, nr, vma, site);
+	site->base = va - ((unsigned long)first << PAGE_SHIFT);
+	if (site->class == FMI_CLASS_TRACK && vma &&
+	    !(folio_linear_in_vma(folio, vma) &&
+	      folio_base_in_vma(folio, vma) == site->base))
+		site->class = FMI_CLASS_NONLINEAR;
+}
+
+/* The @n-th address of a registered fprobe, as ftrace has it. */
+unsigned long fmi_fprobe_addr(const struct fprobe *fp, unsigned int n)
+{
+	const struct fprobe_hlist *list = fp->hlist_array;
+
+	return n < list->size ? list->array[n].addr : 0;
+}
+
+/* === VMA fields === */
+
+struct mm_struct *fmi_vma_mm(const struct vm_area_struct *vma)
+{
+	return vma->vm_mm;
+}
+
+unsigned long fmi_vma_start(const struct vm_area_struct *vma)
+{
+	return vma->vm_start;
+}
+
+unsigned long fmi_vma_end(const struct vm_area_struct *vma)
+{
+	return vma->vm_end;
+}
+
+bool fmi_vma_is_hugetlb(const struct vm_area_struct *vma)
+{
+	return is_vm_hugetlb_page(vma);
+}
+
+/* === Events that are counted, not tracked === */
+
+/* Context: preemption off. */
+void fmi_class_add(unsigned int class)
+{
+	if (class < FMI_NR_CLASSES)
+		this_cpu_inc(fmi_class_events[class]);
+}
+
+u64 fmi_class_sum(unsigned int class)
+{
+	u64 sum = 0;
+	int cpu;
+
+	if (class >= FMI_NR_CLASSES)
+		return 0;
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu(fmi_class_events, cpu)[class]);
+	return sum;
+}
+
+/* Counts that race with the reset on another CPU may survive it. */
+void fmi_class_reset(void)
+{
+	int cpu, class;
+
+	for_each_possible_cpu(cpu)
+		for (class = 0; class < FMI_NR_CLASSES; class++)
+			WRITE_ONCE(per_cpu(fmi_class_events, cpu)[class], 0);
+}
+
+/* === The kernel's counters === */
+
+/* The folio whose head page is @pfn, if it is one of order @order now. */
+static struct folio *folio_at(unsigned long pfn, unsigned int order)
+{
+	struct page *page = pfn_to_online_page(pfn);
+
+	if (!page || !PageHead(page) || folio_order((struct folio *)page) != order)
+		return NULL;
+	return (struct folio *)page;
+}
+
+/**
+ * fmi_folio_counts - read the kernel's counters of a folio
+ * @pfn: head page
+ * @order: order that the folio is expected to have
+ * @counts: result
+ *
+ * Lockless: the values are consistent with each other only if no rmap call on
+ * the folio is in flight.
+ *
+ * Return: false if there is no folio of that order there.
+ */
+bool fmi_folio_counts(unsigned long pfn, unsigned int order,
+		      struct fmi_counts *counts)
+{
+	struct folio *folio = folio_at(pfn, order);
+	int i;
+
+	if (!folio)
+		return false;
+	counts->large = folio_large_mapcount(folio);
+	counts->entire = folio_entire_mapcount(folio);
+	counts->per_page = IS_ENABLED(CONFIG_PAGE_MAPCOUNT);
+	counts->nr_pages_mapped = atomic_read(&folio->_nr_pages_mapped);
+	counts->refcount = folio_ref_count(folio);
+	for (i = 0; i < 2; i++) {
+		counts->mm_id[i] = READ_ONCE(folio->_mm_id[i]) & MM_ID_MASK;
+		counts->mm_id_mapcount[i] = READ_ONCE(folio->_mm_id_mapcount[i]) + 1;
+	}
+	counts->shared_bit = test_bit(FOLIO_MM_IDS_SHARED_BITNUM, &folio->_mm_ids);
+	counts->maybe_mapped_shared = folio_maybe_mapped_shared(folio);
+	counts->partially_mapped = folio_test_partially_mapped(folio);
+	counts->anon = folio_test_anon(folio);
+	counts->swapcache = folio_test_swapcache(folio);
+	counts->order = order;
+	return true;
+}
+
+/**
+ * fmi_page_mapcounts - read page->_mapcount of pages of a folio
+ * @pfn: head page
+ * @order: order that the folio is expected to have
+ * @first: first page
+ * @counts: result, bias removed: mappings by PTE
+ * @nr: number of pages
+ *
+ * Return: false if there is no such folio or these counts are not maintained.
+ */
+bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
+			unsigned int first, int *counts, unsigned int nr)
+{
+	struct folio *folio = folio_at(pfn, order);
+	unsigned int i;
+
+	if (!folio || !IS_ENABLED(CONFIG_PAGE_MAPCOUNT) ||
+	    first >= folio_nr_pages(folio) || nr > folio_nr_pages(folio) - first)
+		return false;
+	for (i = 0; i < nr; i++)
+		counts[i] = atomic_read(&folio_page(folio, first + i)->_mapcount) + 1;
+	return true;
+}
+
+/**
+ * fmi_pfn_to_folio - which folio a page belongs to
+ * @pfn: any page
+ * @head_pfn: its folio's head page
+ * @order: the folio's order
+ * @class: enum fmi_class
+ * @kind: enum fmi_kind
+ *
+ * Return: false if there is no such page, or it is free.
+ */
+bool fmi_pfn_to_folio(unsigned long pfn, unsigned long *head_pfn,
+		      unsigned int *order, unsigned int *class,
+		      unsigned int *kind)
+{
+	struct page *page = pfn_to_online_page(pfn);
+	struct folio *folio;
+	bool same;
+
+	if (!page)
+		return false;
+	folio = page_folio(page);
+	if (!folio_try_get(folio))
+		return false;
+	same = page_folio(page) == folio;
+	if (same) {
+		*head_pfn = folio_pfn(folio);
+		*order = folio_order(folio);
+		*class = folio_class(folio);
+		*kind = folio_kind(folio);
+	}
+	folio_put(folio);
+	return same;
+}
+
+/* === Tasks and MMs === */
+
+struct task_struct *fmi_current(void)
+{
+	return current;
+}
+
+/*
+ * Whether the exit hooks see the running task: one that was being forked when
+ * they were placed has no return stack, for life.
+ */
+bool fmi_current_has_return_stack(void)
+{
+	return current->ret_stack;
+}
+
+/**
+ * fmi_collect_mms - take a reference to the MM of every process
+ * @mms: result; the same MM may appear more than once
+ * @nr: capacity of @mms
+ *
+ * Return: the number found; only the first @nr are stored, each with a
+ * reference on its users.
+ */
+size_t fmi_collect_mms(struct mm_struct **mms, size_t nr)
+{
+	struct task_struct *p, *t;
+	size_t found = 0;
+
+	rcu_read_lock();
+	for_each_process(p) {
+		for_each_thread(p, t) {
+			struct mm_struct *mm = NULL;
+
+			task_lock(t);
+			if (t->mm && !(t->flags & PF_KTHREAD)) {
+				mm = t->mm;
+				if (found < nr)
+					mmget(mm);
+			}
+			task_unlock(t);
+			if (mm) {
+				if (found < nr)
+					mms[found] = mm;
+				found++;
+				break;
+			}
+		}
+	}
+	rcu_read_unlock();
+	return found;
+}
+
+/**
+ * fmi_mm_owner - a process that uses an MM
+ * @mm: compared as a pointer, never dereferenced unless a task has it
+ * @owner: result
+ *
+ * Return: false if no process uses it.
+ */
+bool fmi_mm_owner(const struct mm_struct *mm, struct fmi_owner *owner)
+{
+	struct task_struct *p, *t;
+	bool found = false;
+
+	rcu_read_lock();
+	for_each_process_thread(p, t) {
+		if (READ_ONCE(t->mm) != mm || (t->flags & PF_KTHREAD))
+			continue;
+		task_lock(t);
+		found = t->mm == mm;
+		if (found)
+			owner->mm_id = mm->mm_id;
+		task_unlock(t);
+		if (!found)
+			continue;
+		owner->pid = task_tgid_nr(t);
+		strscpy(owner->comm, p->comm, sizeof(owner->comm));
+		goto out;
+	}
+out:
+	rcu_read_unlock();
+	return found;
+}
+
+/* The MM of a process, with a reference; @pid 0 is the caller. */
+struct mm_struct *fmi_mm_of_pid(int pid)
+{
+	struct mm_struct *mm = NULL;
+	struct task_struct *task;
+	struct pid *p;
+
+	if (!pid)
+		return get_task_mm(current);
+	p = find_get_pid(pid);
+	task = get_pid_task(p, PIDTYPE_PID);
+	if (task) {
+		mm = get_task_mm(task);
+		put_task_struct(task);
+	}
+	put_pid(p);
+	return mm;
+}
+
+void fmi_mmap_read_lock(struct mm_struct *mm)
+{
+	mmap_read_lock(mm);
+}
+
+int fmi_mmap_read_lock_killable(struct mm_struct *mm)
+{
+	return mmap_read_lock_killable(mm);
+}
+
+void fmi_mmap_read_unlock(struct mm_struct *mm)
+{
+	mmap_read_unlock(mm);
+}
+
+/* === mremap === */
+
+/*
+ * struct pagetable_move_control of mm/internal.h, which headers packages lack.
+ * Read-only; what is read is checked below.
+ */
+struct fmi_pagetable_move_control {
+	struct vm_area_struct *old;
+	struct vm_area_struct *new;
+	unsigned long old_addr;
+	unsigned long old_end;
+	unsigned long new_addr;
+	unsigned long len_in;
+	bool need_rmap_locks;
+	bool for_stack;
+};
+
+/**
+ * fmi_read_move - read the argument of move_page_tables()
+ * @pmc: the argument
+ * @move: result
+ *
+ * Return: false if it does not look like one (another kernel's layout).
+ */
+bool fmi_read_move(unsigned long pmc, struct fmi_move *move)
+{
+	const struct fmi_pagetable_move_control *c = (void *)pmc;
+
+	if (c->old_end - c->old_addr != c->len_in || !c->old || !c->new ||
+	    c->old->vm_mm != c->new->vm_mm ||
+	    ((c->old_addr | c->old_end | c->new_addr) & ~PAGE_MASK))
+		return false;
+	move->old_vma = c->old;
+	move->new_vma = c->new;
+	move->old_addr = c->old_addr;
+	move->new_addr = c->new_addr;
+	move->len = c->len_in;
+	return true;
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The shadow of all folios: the model's shards, each behind a spinlock, with storage that is
+//! allocated when tracking is enabled and freed when it is disabled.
+//!
+//! Nothing is allocated under a lock or in a hook. The locks are plain spinlocks: rmap calls are
+//! never made from interrupts.
+
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::SpinLock, //
+};
+
+use fmi_model::{
+    Cell,
+    Env,
+    FolioEntry,
+    Geometry,
+    Record,
+    Shard,
+    ShardState,
+    CELLS, //
+};
+
+use crate::env::geometry;
+
+/// Number of shards: enough that two CPUs seldom want the same one.
+const NR_SHARDS: usize = 16;
+
+/// Records for each folio entry: most folios are mapped once, some by many processes.
+const RECORDS_PER_2_ENTRIES: usize = 3;
+
+/// Smallest useful number of entries in a shard.
+const MIN_ENTRIES: usize = 64;
+
+struct Storage {
+    buckets: KVVec<u32>,
+    record_buckets: KVVec<u32>,
+    entries: KVVec<FolioEntry>,
+    records: KVVec<Record>,
+    words: KVVec<u64>,
+}
+
+fn zeroed<T: Default + Clone>(len: usize) -> Result<KVVec<T>> {
+    Ok(KVVec::from_elem(T::default(), len, GFP_KERNEL)?)
+}
+
+impl Storage {
+    /// Lengths of the parts of one shard within `bytes`.
+    fn new(bytes: usize, geometry: Geometry) -> Result<Self> {
+        let chunk = geometry.chunk_words();
+        // One entry with its share of everything else.
+        let unit = size_of::<FolioEntry>()
+            + RECORDS_PER_2_ENTRIES * size_of::<Record>() / 2
+            + 4 * size_of::<u32>()
+            + chunk * size_of::<u64>() / 4;
+        let nr = (bytes / unit).max(MIN_ENTRIES);
+        let nr_records = nr * RECORDS_PER_2_ENTRIES / 2;
+        Ok(Self {
+            buckets: zeroed(nr.next_power_of_two())?,
+            record_buckets: zeroed(nr_records.next_power_of_two())?,
+            entries: zeroed(nr)?,
+            records: zeroed(nr_records)?,
+            words: zeroed(nr.div_ceil(4).max(4) * chunk)?,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<u32>() * (self.buckets.len() + self.record_buckets.len())
+            + size_of::<FolioEntry>() * self.entries.len()
+            + size_of::<Record>() * self.records.len()
+            + size_of::<u64>() * self.words.len()
+    }
+}
+
+struct Slot {
+    state: ShardState,
+    cells: KVVec<Cell>,
+    storage: Option<Storage>,
+}
+
+impl Slot {
+    fn shard(&mut self) -> Option<Shard<'_>> {
+        let storage = self.storage.as_mut()?;
+        Some(Shard {
+            state: &mut self.state,
+            buckets: &mut storage.buckets,
+            record_buckets: &mut storage.record_buckets,
+            entries: &mut storage.entries,
+            records: &mut storage.records,
+            words: &mut storage.words,
+            cells: &mut self.cells,
+        })
+    }
+}
+
+/// All shards. Statistics live as long as the table, shadows as long as their storage.
+pub(crate) struct Table {
+    shards: KVec<Pin<KBox<SpinLock<Slot>>>>,
+    geometry: Geometry,
+}
+
+impl Table {
+    /// Creates the shards without storage.
+    pub(crate) fn new() -> Result<Self> {
+        let geometry = geometry();
+        let mut shards = KVec::with_capacity(NR_SHARDS, GFP_KERNEL)?;
+        for _ in 0..NR_SHARDS {
+            let cells = zeroed(CELLS)?;
+            let slot = KBox::pin_init(
+                new_spinlock!(Slot {
+                    state: ShardState::new(geometry),
+                    cells,
+                    storage: None,
+                }),
+                GFP_KERNEL,
+            )?;
+            shards.push(slot, GFP_KERNEL)?;
+        }
+        Ok(Self { shards, geometry })
+    }
+
+    /// Returns the geometry of the running kernel.
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Gives every shard its part of `bytes` of storage. The table must have none.
+    pub(crate) fn attach(&self, bytes: usize) -> Result {
+        for shard in &self.shards {
+            let storage = Storage::new(bytes / NR_SHARDS, self.geometry)?;
+            let mut slot = shard.lock();
+            slot.state.restart();
+            slot.storage = Some(storage);
+        }
+        Ok(())
+    }
+
+    /// Forgets all folios and frees the storage.
+    pub(crate) fn detach(&self, env: &dyn Env) {
+        for shard in &self.shards {
+            let mut slot = shard.lock();
+            if let Some(mut shard) = slot.shard() {
+                shard.forget_all(env);
+            }
+            slot.state.restart();
+            let storage = slot.storage.take();
+            // Freed without the lock.
+            drop(slot);
+            drop(storage);
+        }
+    }
+
+    /// Returns the bytes of storage and of statistics.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |slot: &Slot| {
+            size_of::<Slot>()
+                + slot.cells.len() * size_of::<Cell>()
+                + slot.storage.as_ref().map_or(0, Storage::bytes)
+        };
+        self.shards.iter().map(|shard| bytes(&shard.lock())).sum()
+    }
+
+    /// Calls `f` with the shard that a folio belongs to, if there is storage.
+    ///
+    /// `f` runs under a spinlock.
+    #[inline]
+    pub(crate) fn with<R>(&self, pfn: u64, f: impl FnOnce(&mut Shard<'_>) -> R) -> Option<R> {
+        let mut slot = self.shards.get(shard_of(pfn))?.lock();
+        slot.shard().as_mut().map(f)
+    }
+
+    /// Calls `f` with shard `i`; `None` if there is no such shard.
+    ///
+    /// The inner `None` says that the shard has no storage. `f` runs under a spinlock.
+    pub(crate) fn with_shard<R>(
+        &self,
+        i: usize,
+        f: impl FnOnce(&mut Shard<'_>) -> R,
+    ) -> Option<Option<R>> {
+        let mut slot = self.shards.get(i)?.lock();
+        Some(slot.shard().as_mut().map(f))
+    }
+
+    /// Calls `f` with the statistics of each shard.
+    pub(crate) fn for_each_state(&self, mut f: impl FnMut(&ShardState, &[Cell])) {
+        for shard in &self.shards {
+            let slot = shard.lock();
+            f(&slot.state, &slot.cells);
+        }
+    }
+
+    /// Sets all statistics to zero; what is wrong now stays so, counted from now.
+    pub(crate) fn reset(&self, env: &dyn Env) {
+        for shard in &self.shards {
+            let mut slot = shard.lock();
+            match slot.shard() {
+                Some(mut shard) => shard.reset_tables(env),
+                None => {
+                    slot.state = ShardState::new(self.geometry);
+                    slot.cells
+                        .iter_mut()
+                        .for_each(|cell| *cell = Cell::default());
+                }
+            }
+        }
+    }
+}
+
+/// Which shard a folio belongs to.
+fn shard_of(pfn: u64) -> usize {
+    // Multiplicative hashing: large folios have head pfns with many low zero bits.
+    let hash = pfn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash >> (u64::BITS - NR_SHARDS.ilog2())) as usize
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A page-table walk for modules: none of the kernel's own walkers is exported.
+ *
+ * What counts as a mapping: a present entry that is not special, and a
+ * device-exclusive entry (the mapcount is kept). Device-private entries map
+ * ZONE_DEVICE folios, which are not tracked.
+ */
+#include <linux/hugetlb.h>
+#include <linux/leafops.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/sched.h>
+#include "shims.h"
+
+static void mark(const struct fmi_walk *w, unsigned long start, unsigned long end)
+{
+	if (w->mark)
+		w->mark(w->ctx, start, end);
+}
+
+static struct page *pte_mapped_page(pte_t pte)
+{
+	if (pte_present(pte))
+		return pte_special(pte) ? NULL : pte_page(pte);
+	if (!pte_none(pte)) {
+		softleaf_t entry = softleaf_from_pte(pte);
+
+		if (softleaf_is_device_exclusive(entry))
+			return softleaf_to_page(entry);
+	}
+	return NULL;
+}
+
+static void emit(const struct fmi_walk *w, struct page *page, unsigned int nr,
+		 unsigned long va, bool entire)
+{
+	struct fmi_site site;
+
+	fmi_site_of_entry(page_folio(page), page, nr, w->vma, va, entire, &site);
+	if (site.class != FMI_CLASS_SMALL)
+		w->leaf(w->ctx, va, &site);
+}
+
+/* Entries that map consecutive pages of one large folio are one batch. */
+static void walk_ptes(const struct fmi_walk *w, pte_t *ptep, unsigned long addr,
+		      unsigned long end)
+{
+	struct page *head = NULL, *first = NULL;
+	unsigned long first_va = 0;
+	unsigned int nr = 0;
+
+	for (; addr != end; addr += PAGE_SIZE, ptep++) {
+		struct page *page = pte_mapped_page(ptep_get(ptep));
+
+		if (page && !PageCompound(page))
+			page = NULL;
+		if (nr && page == first + nr && compound_head(page) == head) {
+			nr++;
+			continue;
+		}
+		if (nr)
+			emit(w, first, nr, first_va, false);
+		nr = 0;
+		if (page) {
+			head = compound_head(page);
+			first = page;
+			first_va = addr;
+			nr = 1;
+		}
+	}
+	if (nr)
+		emit(w, first, nr, first_va, false);
+}
+
+/* A PMD that is no table: a leaf, a non-present entry or nothing. */
+static bool walk_pmd_entry(const struct fmi_walk *w, pmd_t *pmd,
+			   unsigned long addr, unsigned long end)
+{
+	spinlock_t *ptl = pmd_lock(w->mm, pmd);
+	pmd_t val = pmdp_get(pmd);
+	bool table = pmd_present(val) && !pmd_leaf(val);
+
+	if (!table) {
+		if (pmd_present(val) && !pmd_special(val)) {
+			struct page *page = pmd_page(val);
+
+			if (PageHead(page) &&
+			    folio_order(page_folio(page)) == PMD_SHIFT - PAGE_SHIFT)
+				emit(w, page, 1U << (PMD_SHIFT - PAGE_SHIFT),
+				     addr & PMD_MASK, true);
+		}
+		mark(w, addr, end);
+	}
+	spin_unlock(ptl);
+	return !table;
+}
+
+/* Return: false if the entry is no table any more. */
+static bool walk_pte_table(const struct fmi_walk *w, pmd_t *pmd,
+			   unsigned long addr, unsigned long end)
+{
+	spinlock_t *ptl;	/* of the page table at val */
+	bool same = false;
+	pmd_t val;
+
+	/* RCU keeps a table that is read here until its lock has been taken. */
+	rcu_read_lock();
+	val = pmdp_get_lockless(pmd);
+	if (!pmd_present(val) || pmd_leaf(val))
+		goto out;
+	if (pmd_bad(val)) {
+		same = true;
+		goto out;
+	}
+	ptl = pte_lockptr(w->mm, &val);
+	spin_lock(ptl);
+	same = pmd_same(val, pmdp_get_lockless(pmd));
+	if (same) {
+		walk_ptes(w, pte_offset_kernel(&val, addr), addr, end);
+		mark(w, addr, end);
+	}
+	spin_unlock(ptl);
+out:
+	rcu_read_unlock();
+	return same;
+}
+
+/* Return: true to stop. */
+static bool walk_pmds(const struct fmi_walk *w, pud_t *pud, unsigned long addr,
+		      unsigned long end)
+{
+	pmd_t *pmd = pmd_offset(pud, addr);
+	unsigned long next;
+
+	for (; addr != end; addr = next, pmd++) {
+		next = pmd_addr_end(addr, end);
+		if (pmd == w->stop_pmd)
+			return true;
+		while (!walk_pte_table(w, pmd, addr, next) &&
+		       !walk_pmd_entry(w, pmd, addr, next))
+			cpu_relax();
+		if (w->resched)
+			cond_resched();
+	}
+	return false;
+}
+
+/*
+ * Nothing below an upper entry: a new table can be installed only under
+ * page_table_lock, so look again under it before saying so.
+ */
+static bool mark_absent(const struct fmi_walk *w, pud_t *pud, p4d_t *p4d,
+			pgd_t *pgd, unsigned long addr, unsigned long end)
+{
+	bool absent;
+
+	if (!w->mark)
+		return true;
+	spin_lock(&w->mm->page_table_lock);
+	if (pud)
+		absent = pud_none(pudp_get(pud)) || pud_leaf(pudp_get(pud));
+	else if (p4d)
+		absent = p4d_none(p4dp_get(p4d));
+	else
+		absent = pgd_none(pgdp_get(pgd));
+	if (absent)
+		w->mark(w->ctx, addr, end);
+	spin_unlock(&w->mm->page_table_lock);
+	return absent;
+}
+
+static bool walk_puds(const struct fmi_walk *w, p4d_t *p4d, unsigned long addr,
+		      unsigned long end)
+{
+	pud_t *pud = pud_offset(p4d, addr);
+	unsigned long next;
+
+	for (; addr != end; addr = next, pud++) {
+		next = pud_addr_end(addr, end);
+		do {
+			pud_t val = pudp_get(pud);
+
+			if (pud_none(val) || pud_leaf(val))
+				continue;
+			if (!pud_bad(val) && walk_pmds(w, pud, addr, next))
+				return true;
+			break;
+		} while (!mark_absent(w, pud, NULL, NULL, addr, next));
+	}
+	return false;
+}
+
+static bool walk_p4ds(const struct fmi_walk *w, pgd_t *pgd, unsigned long addr,
+		      unsigned long end)
+{
+	p4d_t *p4d = p4d_offset(pgd, addr);
+	unsigned long next;
+
+	for (; addr != end; addr = next, p4d++) {
+		next = p4d_addr_end(addr, end);
+		do {
+			p4d_t val = p4dp_get(p4d);
+
+			if (p4d_none(val))
+				continue;
+			if (!p4d_bad(val) && walk_puds(w, p4d, addr, next))
+				return true;
+			break;
+		} while (!mark_absent(w, NULL, p4d, NULL, addr, next));
+	}
+	return false;
+}
+
+/**
+ * fmi_walk_range - call back for each mapping of a large folio in a range
+ * @walk: what to walk; see struct fmi_walk. What is beyond user space is left
+ *	out.
+ *
+ * Context: process context; atomic unless @walk->resched. Takes the PTLs.
+ */
+void fmi_walk_range(const struct fmi_walk *walk)
+{
+	unsigned long addr = walk->start, next;
+	unsigned long end = min(walk->end, walk->mm->task_size);
+	pgd_t *pgd;
+
+	if (addr >= end)
+		return;
+	pgd = pgd_offset(walk->mm, addr);
+	for (; addr != end; addr = next, pgd++) {
+		next = pgd_addr_end(addr, end);
+		do {
+			pgd_t val = pgdp_get(pgd);
+
+			if (pgd_none(val))
+				continue;
+			if (!pgd_bad(val) && walk_p4ds(walk, pgd, addr, next))
+				return;
+			break;
+		} while (!mark_absent(walk, NULL, NULL, pgd, addr, next));
+	}
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Windows: stretches of time in which mappings appear or move without an rmap call.
+//!
+//! * *copy*: fork copies a VMA. [`CopyWindow::mark`] is the watermark: mappings of the child below
+//!   it are in the shadow, those above it are not, whatever the kernel's counters already say.
+//! * *move*: mremap moves page tables. A mapping may be met at the old or the new address.
+//! * *uffd*: UFFDIO_MOVE moves one PMD.
+//!
+//! A window is opened and closed by one task, at entry and exit of one kernel function, and
+//! numbered by a *ticket* in the order of opening. Proofs: a call on a page table is before or after
+//! the walk of that table, because both hold its PTL, and the watermark is moved under it.
+//!
+//! Lock order: PTL, then shard lock, then the lock in here.
+
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        SpinLock, //
+    }, //
+};
+
+/// Most windows that can be open at the same time: one for each task inside fork or mremap.
+const MAX_WINDOWS: usize = 1024;
+
+/// fork copies one VMA.
+#[derive(Clone, Copy)]
+pub(crate) struct CopyWindow {
+    src_mm: usize,
+    dst_mm: usize,
+    src_vma: usize,
+    dst_vma: usize,
+    mark: usize,
+    end: usize,
+}
+
+/// What kind of window it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// fork copies a VMA.
+    Copy(CopyWindow),
+    /// mremap moves a range.
+    Move {
+        /// The VMA moved from.
+        old_vma: usize,
+        /// The VMA moved to.
+        new_vma: usize,
+        /// Added to an old address, wrapping, gives the new one.
+        delta: usize,
+    },
+    /// UFFDIO_MOVE moves a PMD.
+    Uffd {
+        /// The MM.
+        mm: usize,
+        /// Address moved to.
+        dst_addr: usize,
+        /// Address moved from.
+        src_addr: usize,
+    },
+}
+
+impl Kind {
+    /// A window for `copy_page_range()`, at its entry.
+    pub(crate) fn copy(
+        src_mm: usize,
+        dst_mm: usize,
+        src_vma: usize,
+        dst_vma: usize,
+        start: usize,
+        end: usize,
+    ) -> Self {
+        Self::Copy(CopyWindow {
+            src_mm,
+            dst_mm,
+            src_vma,
+            dst_vma,
+            mark: start,
+            end,
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Window {
+    ticket: u64,
+    task: usize,
+    kind: Kind,
+}
+
+/// The running task's unfinished copy of a VMA.
+///
+/// Exists only while the window is open, so `copy_page_range()` has not returned and both VMAs are
+/// valid.
+pub(crate) struct OpenCopy {
+    /// Names the window.
+    pub(crate) ticket: u64,
+    /// The child's VMA, as an identity.
+    pub(crate) dst_vma: usize,
+    /// Everything below is in the shadow.
+    pub(crate) mark: usize,
+    /// End of the VMA.
+    pub(crate) end: usize,
+}
+
+/// How the open windows bear on one rmap call.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Judgement {
+    /// The call is on the part of a child VMA that the walk has yet to reach: the walk will see its
+    /// effect.
+    pub(crate) unwalked: bool,
+    /// Ticket of that copy, or of one that may have duplicated this mapping of the parent already;
+    /// or 0.
+    pub(crate) pending: u64,
+    /// What to add to the folio's address to get the other place where the mapping may be recorded.
+    pub(crate) alt_delta: Option<usize>,
+}
+
+struct Open {
+    windows: KVVec<Window>,
+    last_ticket: u64,
+    /// Copies under way that found no room: of what, is not known.
+    roomless: usize,
+}
+
+impl Open {
+    fn nr(&self) -> usize {
+        self.windows.len().saturating_add(self.roomless)
+    }
+}
+
+/// All open windows.
+#[pin_data]
+pub(crate) struct Windows {
+    #[pin]
+    open: SpinLock<Open>,
+    /// Length of the list, for a look without the lock.
+    nr: Atomic<usize>,
+    /// Windows that were not closed by the exit of the function that opened them.
+    abnormal: Atomic<u64>,
+    /// Windows that found no room.
+    overflow: Atomic<u64>,
+}
+
+impl Windows {
+    /// Creates the empty list, with room for [`MAX_WINDOWS`].
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(|| {
+            let windows = KVVec::with_capacity(MAX_WINDOWS, GFP_KERNEL)?;
+            Ok(try_pin_init!(Self {
+                open <- new_spinlock!(Open { windows, last_ticket: 0, roomless: 0 }),
+                nr: Atomic::new(0),
+                abnormal: Atomic::new(0),
+                overflow: Atomic::new(0),
+            } ? Error))
+        })
+    }
+
+    /// Returns whether any window is open.
+    ///
+    /// No stronger ordering is needed: a call that a window concerns is on a page table that the
+    /// window's task locked after it had opened the window, or will lock later.
+    #[inline]
+    pub(crate) fn any_open(&self) -> bool {
+        self.nr.load(Relaxed) != 0
+    }
+
+    /// Opens a window for `task`; returns its ticket, or `None` if there is no room.
+    pub(crate) fn open(&self, task: usize, kind: Kind) -> Option<u64> {
+        let mut open = self.open.lock();
+        if open.windows.len() >= MAX_WINDOWS {
+            self.overflow.fetch_add(1, Relaxed);
+            if matches!(kind, Kind::Copy(_)) {
+                open.roomless = open.roomless.saturating_add(1);
+                self.nr.store(open.nr(), Relaxed);
+            }
+            return None;
+        }
+        open.last_ticket = open.last_ticket.wrapping_add(1);
+        let ticket = open.last_ticket;
+        // Cannot fail: the room was checked, nothing is allocated.
+        open.windows
+            .push(Window { ticket, task, kind }, GFP_NOWAIT)
+            .ok()?;
+        self.nr.store(open.nr(), Relaxed);
+        Some(ticket)
+    }
+
+    /// Closes a window.
+    pub(crate) fn close(&self, ticket: u64) {
+        let mut open = self.open.lock();
+        if let Some(i) = open.windows.iter().position(|w| w.ticket == ticket) {
+            let last = open.windows.len().saturating_sub(1);
+            open.windows.swap(i, last);
+            open.windows.truncate(last);
+        }
+        self.nr.store(open.nr(), Relaxed);
+    }
+
+    /// Closes a window of `task` for which `which` holds; returns its ticket.
+    fn find(&self, task: usize, which: impl Fn(&Kind) -> bool) -> Option<u64> {
+        let open = self.open.lock();
+        let window = open
+            .windows
+            .iter()
+            .find(|w| w.task == task && which(&w.kind));
+        window.map(|w| w.ticket)
+    }
+
+    /// Returns the ticket of the move or UFFDIO_MOVE window of `task`.
+    pub(crate) fn ticket_of_move(&self, task: usize) -> Option<u64> {
+        self.find(task, |kind| !matches!(kind, Kind::Copy(_)))
+    }
+
+    /// Returns the unfinished copy of `task`.
+    pub(crate) fn copy_of(&self, task: usize, dst_mm: usize) -> Option<OpenCopy> {
+        let open = self.open.lock();
+        open.windows.iter().find_map(|w| match w.kind {
+            Kind::Copy(c) if w.task == task && c.dst_mm == dst_mm => Some(OpenCopy {
+                ticket: w.ticket,
+                dst_vma: c.dst_vma,
+                mark: c.mark,
+                end: c.end,
+            }),
+            _ => None,
+        })
+    }
+
+    /// Closes windows that `task` left open, and counts them.
+    ///
+    /// A task has one window at a time, so when it opens another none may be open. Returns whether
+    /// there was one.
+    pub(crate) fn close_stale(&self, task: usize) -> bool {
+        let mut stale = false;
+        while let Some(ticket) = self.find(task, |_| true) {
+            self.close(ticket);
+            self.abnormal.fetch_add(1, Relaxed);
+            stale = true;
+        }
+        stale
+    }
+
+    /// Notes that a copy is over that found no room.
+    pub(crate) fn close_overflow(&self) {
+        let mut open = self.open.lock();
+        open.roomless = open.roomless.saturating_sub(1);
+        self.nr.store(open.nr(), Relaxed);
+    }
+
+    /// Returns where UFFDIO_MOVE of `task` moves a PMD: MM, from, to.
+    pub(crate) fn uffd_of(&self, task: usize) -> Option<(usize, usize, usize)> {
+        let open = self.open.lock();
+        open.windows.iter().find_map(|w| match w.kind {
+            Kind::Uffd {
+                mm,
+                dst_addr,
+                src_addr,
+            } if w.task == task => Some((mm, src_addr, dst_addr)),
+            _ => None,
+        })
+    }
+
+    /// Moves the watermark of a copy; under the PTL of the page table that ends at `mark`.
+    pub(crate) fn advance(&self, ticket: u64, mark: usize) {
+        let mut open = self.open.lock();
+        if let Some(Window {
+            kind: Kind::Copy(c),
+            ..
+        }) = open.windows.iter_mut().find(|w| w.ticket == ticket)
+        {
+            c.mark = c.mark.max(mark);
+        }
+    }
+
+    /// Says how the open windows bear on a call on `vma` at `va`; under the PTL of the call.
+    pub(crate) fn judge(&self, vma: usize, va: usize) -> Judgement {
+        let mut judgement = Judgement::default();
+        let open = self.open.lock();
+        for w in open.windows.iter() {
+            match w.kind {
+                Kind::Copy(c) if c.dst_vma == vma && va >= c.mark => {
+                    judgement.unwalked = true;
+                    judgement.pending = judgement.pending.max(w.ticket);
+                }
+                Kind::Copy(c) if c.src_vma == vma && va >= c.mark => {
+                    judgement.pending = judgement.pending.max(w.ticket);
+                }
+                Kind::Move {
+                    old_vma,
+                    new_vma,
+                    delta,
+                } if old_vma != new_vma => {
+                    if old_vma == vma {
+                        judgement.alt_delta = Some(delta);
+                    } else if new_vma == vma {
+                        judgement.alt_delta = Some(delta.wrapping_neg());
+                    }
+                }
+                _ => {}
+            }
+        }
+        judgement
+    }
+
+    /// Returns whether a copy has yet to reach a part of this range of its source MM.
+    pub(crate) fn covers(&self, mm: usize, base: usize, len: usize) -> bool {
+        let open = self.open.lock();
+        let any = open.windows.iter().any(|w| match w.kind {
+            // Wrapping: the base of a folio may lie below its VMA, even below 0.
+            Kind::Copy(c) if c.src_mm == mm => {
+                c.mark.wrapping_sub(base) < len
+                    || base.wrapping_sub(c.mark) < c.end.wrapping_sub(c.mark)
+            }
+            _ => false,
+        });
+        any || open.roomless > 0
+    }
+
+    /// Returns whether a copy that was opened no later than `ticket` is open.
+    pub(crate) fn ticket_open(&self, ticket: u64) -> bool {
+        let open = self.open.lock();
+        open.windows
+            .iter()
+            .any(|w| w.ticket <= ticket && matches!(w.kind, Kind::Copy(_)))
+    }
+
+    /// Forgets all windows; once no hook can open or close one.
+    pub(crate) fn clear(&self) {
+        let mut open = self.open.lock();
+        open.windows.truncate(0);
+        open.roomless = 0;
+        self.nr.store(0, Relaxed);
+    }
+
+    /// Sets the statistics to zero.
+    pub(crate) fn reset(&self) {
+        self.abnormal.store(0, Relaxed);
+        self.overflow.store(0, Relaxed);
+    }
+
+    /// Returns `(opened, open, abnormal, overflow)`.
+    pub(crate) fn counts(&self) -> (u64, u64, u64, u64) {
+        let open = self.open.lock();
+        (
+            open.last_ticket,
+            open.windows.len() as u64,
+            self.abnormal.load(Relaxed),
+            self.overflow.load(Relaxed),
+        )
+    }
+}
