@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Loading and unloading the module. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fmi_ksft.h"
+#include "fmi_util.h"
+
+bool module_loaded(void)
+{
+	return access("/sys/module/" FMI_NAME, F_OK) == 0;
+}
+
+/* The module's file: FMI_MODULE, or beside this program. */
+static int module_open(void)
+{
+	const char *given = getenv("FMI_MODULE");
+	char path[512];
+	ssize_t len;
+	char *slash;
+
+	if (given && *given)
+		return open(given, O_RDONLY | O_CLOEXEC);
+	len = readlink("/proc/self/exe", path, sizeof(path) - 64);
+	if (len <= 0)
+		return -1;
+	path[len] = '\0';
+	slash = strrchr(path, '/');
+	snprintf(slash ? slash : path, 64, "/" FMI_NAME ".ko");
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static int run_modprobe(const char *params)
+{
+	char command[256];
+	int status;
+	pid_t pid;
+
+	/* The shell takes the parameters apart; modprobe quotes a blank in one. */
+	snprintf(command, sizeof(command), "exec modprobe %s %s", FMI_NAME, params);
+	pid = fork();
+	if (pid == 0) {
+		execl("/bin/sh", "sh", "-c", command, NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -ECHILD;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOENT;
+}
+
+int module_load(const char *params)
+{
+	int fd = module_open();
+	int ret;
+
+	if (fd < 0)
+		return run_modprobe(params);
+	ret = syscall(SYS_finit_module, fd, params, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+int module_unload(void)
+{
+	return syscall(SYS_delete_module, FMI_NAME, O_NONBLOCK) ? -errno : 0;
+}
+
+void module_ready(void)
+{
+	char text[16];
+	int ret;
+
+	if (!module_loaded()) {
+		ret = module_load("");
+		fmi_assert(ret == 0, "cannot load the module: %s", strerror(-ret));
+	}
+	/* An earlier case may have left its filter. */
+	ret = fmi_write("filter", "order=any type=any disagreeing=0");
+	fmi_assert(ret > 0, "cannot write filter: %s", strerror(-ret));
+	ret = fmi_read("enable", text, sizeof(text));
+	fmi_assert(ret > 0, "cannot read enable: %s", strerror(-ret));
+	if (text[0] == '1')
+		return;
+	ret = fmi_write("enable", "1");
+	fmi_assert(ret > 0, "cannot enable: %s", strerror(-ret));
+}

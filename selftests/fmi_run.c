@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "fmi_ksft.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fmi_scene.h"
+#include "fmi_thp.h"
+#include "fmi_util.h"
+
+#define CASE_SECONDS 120
+#define LONG_SECONDS 3600
+
+static char *skip_reason; /* shared with the case */
+static int nr_done, nr_failed, nr_skipped;
+
+bool fmi_test_all(void)
+{
+	const char *all = getenv("FMI_TEST_ALL");
+
+	return all && !strcmp(all, "1");
+}
+
+static void note(const char *fmt, va_list args)
+{
+	static char text[1 << 14];
+	char *save;
+
+	vsnprintf(text, sizeof(text), fmt, args);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		printf("# %s\n", line);
+	fflush(stdout);
+}
+
+void fmi_note(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	note(fmt, args);
+	va_end(args);
+}
+
+void fmi_fail_at(const char *file, int line, const char *fmt, ...)
+{
+	va_list args;
+
+	printf("# %s:%d: ", file, line);
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	printf("\n");
+	fflush(stdout);
+	_exit(KSFT_FAIL);
+}
+
+void fmi_skip(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(skip_reason, 256, fmt, args);
+	va_end(args);
+	_exit(KSFT_SKIP);
+}
+
+static void restore_and_die(int sig)
+{
+	thp_restore();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+static void __attribute__((noreturn))
+run_case(const struct fmi_test *test, enum fmi_kind kind, unsigned int order)
+{
+	static const char *const must_stay[] = { "lost", "inconsistent", "mismatches" };
+	static struct fmi_scene scene;
+	long long before[ARRAY_SIZE(must_stay)] = { 0 };
+	bool module = !(test->on & NO_MODULE);
+	cpu_set_t first;
+
+	setpgid(0, 0);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	alarm(test->on & LONG ? LONG_SECONDS : CASE_SECONDS);
+	if (!(test->on & LONG)) {
+		/* On one CPU the kernel's per-CPU batches hold no surprises. */
+		CPU_ZERO(&first);
+		CPU_SET(0, &first);
+		sched_setaffinity(0, sizeof(first), &first);
+	}
+	scene_init(&scene, kind, order);
+	if (module) {
+		module_ready();
+		for (size_t i = 0; i < ARRAY_SIZE(must_stay); i++)
+			before[i] = fmi_stat(must_stay[i]);
+	}
+	test->fn(&scene);
+	if (module) {
+		for (size_t i = 0; i < ARRAY_SIZE(must_stay); i++)
+			fmi_eq(fmi_stat(must_stay[i]), before[i], must_stay[i]);
+	}
+	fflush(stdout);
+	_exit(KSFT_PASS);
+}
+
+static void result(const char *name, int status)
+{
+	nr_done++;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_PASS) {
+		printf("ok %d %s\n", nr_done, name);
+	} else if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_SKIP) {
+		nr_skipped++;
+		printf("ok %d %s # SKIP %s\n", nr_done, name, skip_reason);
+	} else {
+		nr_failed++;
+		if (WIFSIGNALED(status))
+			printf("# ended by %s\n", WTERMSIG(status) == SIGALRM ?
+			       "the time limit" : strsignal(WTERMSIG(status)));
+		printf("not ok %d %s\n", nr_done, name);
+	}
+	fflush(stdout);
+}
+
+static void one(const struct fmi_test *test, enum fmi_kind kind, unsigned int order,
+		const char *name)
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	*skip_reason = '\0';
+	pid = fork();
+	if (pid == 0)
+		run_case(test, kind, order);
+	setpgid(pid, pid);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
+		perror("# fork");
+		exit(KSFT_FAIL);
+	}
+	kill(-pid, SIGKILL);
+	/* Their memory goes before the next case begins. */
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+	thp_never();
+	result(name, status);
+}
+
+static bool runs_on(const struct fmi_test *test, enum fmi_kind kind, unsigned int order)
+{
+	if (test->on & ON_ONCE)
+		return kind == FMI_NONE && order == 0;
+	if (kind == FMI_NONE || !(test->on & (1u << kind)) || !thp_size_exists(kind, order))
+		return false;
+	if (order > pmd_order || ((test->on & PMD_ONLY) && order != pmd_order))
+		return false;
+	return !((test->on & PTE_ONLY) && order == pmd_order) &&
+	       !((test->on & ORDER4_ONLY) && order != 4) &&
+	       !((test->on & NOT_ORDER1) && order == 1);
+}
+
+/* Goes through all cases; counts those whose name contains `only`, and runs them if asked. */
+static int all(const struct fmi_test *tests, size_t nr, const char *only, bool run)
+{
+	char name[128];
+	int count = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		for (enum fmi_kind kind = FMI_ANON; kind <= FMI_NONE; kind++) {
+			for (unsigned int order = 0; order <= FMI_MAX_ORDER; order++) {
+				if (!runs_on(&tests[i], kind, order))
+					continue;
+				if (kind == FMI_NONE)
+					snprintf(name, sizeof(name), "%s", tests[i].name);
+				else
+					snprintf(name, sizeof(name), "%s %s %lukB", tests[i].name,
+						 kind_name(kind), (pgsz << order) / 1024);
+				if (only && !strstr(name, only))
+					continue;
+				count++;
+				if (run)
+					one(&tests[i], kind, order, name);
+			}
+		}
+	}
+	return count;
+}
+
+int fmi_run(int argc, char **argv, const struct fmi_test *tests, size_t nr)
+{
+	const char *only = argc > 1 ? argv[1] : NULL;
+	int plan;
+
+	fmi_util_init();
+	skip_reason = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (skip_reason == MAP_FAILED)
+		return KSFT_FAIL;
+	printf("KTAP version 1\n");
+	if (geteuid() != 0) {
+		printf("1..0 # SKIP not root\n");
+		return KSFT_SKIP;
+	}
+	/* Orphaned actors become children of this process. */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	thp_save();
+	signal(SIGINT, restore_and_die);
+	signal(SIGTERM, restore_and_die);
+	plan = all(tests, nr, only, false);
+	printf("1..%d\n", plan);
+	all(tests, nr, only, true);
+	thp_restore();
+	printf("# Totals: pass:%d fail:%d skip:%d\n", nr_done - nr_failed - nr_skipped, nr_failed,
+	       nr_skipped);
+	if (nr_failed)
+		return KSFT_FAIL;
+	return nr_done == nr_skipped ? KSFT_SKIP : KSFT_PASS;
+}

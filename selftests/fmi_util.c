@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "fmi_util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kernel-page-flags.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fmi_ksft.h"
+
+#define PM_PRESENT (1ULL << 63)
+#define PM_SWAP (1ULL << 62)
+#define PM_PFN ((1ULL << 55) - 1)
+
+unsigned long pgsz;
+unsigned int pgshift;
+unsigned long pmd_size;
+unsigned int pmd_order;
+
+static char report[1 << 18];
+
+void fmi_util_init(void)
+{
+	char text[64];
+
+	pgsz = (unsigned long)getpagesize();
+	pgshift = (unsigned int)__builtin_ctzl(pgsz);
+	pmd_size = 2UL << 20;
+	if (read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", text, sizeof(text)) > 0)
+		pmd_size = strtoul(text, NULL, 10);
+	pmd_order = (unsigned int)__builtin_ctzl(pmd_size) - pgshift;
+}
+
+int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t ret;
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, text, strlen(text));
+	err = errno;
+	close(fd);
+	return ret < 0 ? -err : (int)ret;
+}
+
+int read_text(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+	ssize_t ret;
+
+	if (fd < 0)
+		return -errno;
+	do {
+		ret = read(fd, buf + len, size - 1 - len);
+		if (ret > 0)
+			len += (size_t)ret;
+	} while (ret > 0 && len < size - 1);
+	buf[len] = '\0';
+	if (ret < 0)
+		ret = -errno;
+	close(fd);
+	return ret < 0 ? (int)ret : (int)len;
+}
+
+int fmi_write(const char *file, const char *text)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), FMI_DIR "%s", file);
+	return write_text(path, text);
+}
+
+int fmi_read(const char *file, char *buf, size_t size)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), FMI_DIR "%s", file);
+	return read_text(path, buf, size);
+}
+
+bool text_find(const char *text, const char *name, char *value, size_t size)
+{
+	size_t len = strlen(name);
+	const char *line = text;
+
+	while (line && *line) {
+		if (!strncmp(line, name, len) && line[len] == ':') {
+			const char *start = line + len + 1;
+			size_t n;
+
+			start += strspn(start, " \t");
+			n = strcspn(start, "\n");
+			if (n >= size)
+				n = size - 1;
+			memcpy(value, start, n);
+			value[n] = '\0';
+			return true;
+		}
+		line = strchr(line, '\n');
+		if (line)
+			line++;
+	}
+	return false;
+}
+
+long long text_value(const char *text, const char *name)
+{
+	char value[64];
+	char *end;
+	long long ret;
+
+	fmi_assert(text_find(text, name, value, sizeof(value)), "no line '%s:'", name);
+	ret = strtoll(value, &end, 0);
+	fmi_assert(end != value, "'%s: %s' is not a number", name, value);
+	return ret;
+}
+
+long long fmi_stat(const char *name)
+{
+	int ret = fmi_read("stats", report, sizeof(report));
+
+	fmi_assert(ret > 0, "cannot read stats: %s", strerror(-ret));
+	return text_value(report, name);
+}
+
+bool fmi_wait_stat(const char *name, long long want)
+{
+	for (int i = 0; i < 500; i++) {
+		if (fmi_stat(name) == want)
+			return true;
+		msleep(20);
+	}
+	return false;
+}
+
+static const char *read_report(const char *target)
+{
+	int ret = fmi_write("folio", target);
+
+	if (ret < 0) {
+		errno = -ret;
+		return NULL;
+	}
+	ret = fmi_read("folio", report, sizeof(report));
+	if (ret < 0) {
+		errno = -ret;
+		return NULL;
+	}
+	return report;
+}
+
+const char *fmi_report_pfn(unsigned long pfn)
+{
+	char target[32];
+
+	snprintf(target, sizeof(target), "%lu\n", pfn);
+	return read_report(target);
+}
+
+const char *fmi_report_va(pid_t pid, unsigned long va)
+{
+	char target[64];
+
+	snprintf(target, sizeof(target), "%d 0x%lx\n", pid, va);
+	return read_report(target);
+}
+
+void fmi_audit(const char *target)
+{
+	int ret = fmi_write("audit", target);
+
+	fmi_assert(ret > 0, "audit %s: %s", target, strerror(-ret));
+	ret = fmi_read("audit", report, sizeof(report));
+	fmi_assert(ret > 0, "cannot read audit: %s", strerror(-ret));
+	if (text_value(report, "differences") != 0) {
+		fmi_note("audit %s:\n%s", target, report);
+		fmi_fail("audit %s: %lld differences", target, text_value(report, "differences"));
+	}
+}
+
+static bool read_at(int fd, void *buf, size_t size, unsigned long offset)
+{
+	return fd >= 0 && pread(fd, buf, size, (off_t)offset) == (ssize_t)size;
+}
+
+static bool pagemap_read(pid_t pid, unsigned long va, unsigned long nr, uint64_t *entries)
+{
+	char path[64];
+	bool ok;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ok = read_at(fd, entries, nr * sizeof(*entries), (va >> pgshift) * 8);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+bool pagemap_pfns(pid_t pid, unsigned long va, unsigned long nr, unsigned long *pfns)
+{
+	uint64_t *entries = calloc(nr, sizeof(*entries));
+	bool ok = entries && pagemap_read(pid, va, nr, entries);
+
+	for (unsigned long i = 0; ok && i < nr; i++)
+		pfns[i] = entries[i] & PM_PRESENT ? (unsigned long)(entries[i] & PM_PFN) : 0;
+	free(entries);
+	return ok;
+}
+
+unsigned long pagemap_pfn(pid_t pid, unsigned long va)
+{
+	unsigned long pfn = 0;
+
+	return pagemap_pfns(pid, va, 1, &pfn) ? pfn : 0;
+}
+
+bool pagemap_swapped(pid_t pid, unsigned long va)
+{
+	uint64_t entry = 0;
+
+	return pagemap_read(pid, va, 1, &entry) && (entry & PM_SWAP);
+}
+
+/* Entries past the end of memory are 0. */
+static void read_pages(const char *path, int *fd, unsigned long pfn, unsigned long nr,
+		       uint64_t *out)
+{
+	ssize_t ret;
+
+	if (*fd <= 0)
+		*fd = open(path, O_RDONLY | O_CLOEXEC);
+	memset(out, 0, nr * sizeof(*out));
+	ret = pread(*fd, out, nr * sizeof(*out), (off_t)(pfn * sizeof(*out)));
+	fmi_assert(ret >= 0, "cannot read %s at pfn %lu: %s", path, pfn, strerror(errno));
+}
+
+uint64_t page_flags(unsigned long pfn)
+{
+	static int fd;
+	uint64_t flags;
+
+	read_pages("/proc/kpageflags", &fd, pfn, 1, &flags);
+	return flags;
+}
+
+void page_counts(unsigned long pfn, unsigned long nr, uint64_t *counts)
+{
+	static int fd;
+
+	read_pages("/proc/kpagecount", &fd, pfn, nr, counts);
+}
+
+unsigned int folio_order(unsigned long pfn, unsigned long *head)
+{
+	const uint64_t is_head = 1ULL << KPF_COMPOUND_HEAD;
+	const uint64_t is_tail = 1ULL << KPF_COMPOUND_TAIL;
+	unsigned long first = pfn;
+	unsigned int order = 0;
+
+	while (page_flags(first) & is_tail)
+		first--;
+	if (head)
+		*head = first;
+	if (!(page_flags(first) & is_head))
+		return 0;
+	/* A folio is aligned and of a power of two: the first page that may not belong to it. */
+	while (page_flags(first + (1UL << order)) & is_tail)
+		order++;
+	fmi_assert(page_flags(first + (1UL << order) - 1) & is_tail, "a strange folio");
+	return order;
+}
+
+bool vma_exists(pid_t pid, unsigned long start, unsigned long end)
+{
+	char path[64];
+	char line[512];
+	bool found = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	file = fopen(path, "re");
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		unsigned long from, to;
+
+		found = sscanf(line, "%lx-%lx ", &from, &to) == 2 && from == start && to == end;
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+long vma_pmd_kb(pid_t pid, unsigned long start)
+{
+	char path[64];
+	char line[512];
+	bool here = false;
+	long sum = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		unsigned long from, to;
+		long kb;
+
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			here = from == start;
+		else if (here && (sscanf(line, "AnonHugePages: %ld", &kb) == 1 ||
+				  sscanf(line, "ShmemPmdMapped: %ld", &kb) == 1 ||
+				  sscanf(line, "FilePmdMapped: %ld", &kb) == 1))
+			sum += kb;
+	}
+	if (file)
+		fclose(file);
+	return sum;
+}
+
+void msleep(unsigned int ms)
+{
+	struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+double now_seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Probes: the module's debugfs files, and pagemap, kpageflags, kpagecount, smaps. */
+#ifndef FMI_UTIL_H
+#define FMI_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define FMI_NAME "folio_mapcount"
+#define FMI_DIR "/sys/kernel/debug/" FMI_NAME "/"
+
+extern unsigned long pgsz;	/* bytes of a page */
+extern unsigned int pgshift;
+extern unsigned long pmd_size;	/* bytes a PMD maps */
+extern unsigned int pmd_order;
+
+void fmi_util_init(void);
+
+/* Both return the length, or -errno; read_text() ends the text with a NUL. */
+int write_text(const char *path, const char *text);
+int read_text(const char *path, char *buf, size_t size);
+/* The same for a file of the module. */
+int fmi_write(const char *file, const char *text);
+int fmi_read(const char *file, char *buf, size_t size);
+
+/* The value of "name: value" in a text; the first of these fails the case if there is none. */
+long long text_value(const char *text, const char *name);
+bool text_find(const char *text, const char *name, char *value, size_t size);
+
+/* One value of the `stats` file. */
+long long fmi_stat(const char *name);
+/* Waits until a value of `stats` is this one; false after 10 s. */
+bool fmi_wait_stat(const char *name, long long want);
+
+/* The report of one folio, in a static buffer; by_va returns NULL and errno. */
+const char *fmi_report_pfn(unsigned long pfn);
+const char *fmi_report_va(pid_t pid, unsigned long va);
+/* Runs an audit ("all" or a pid) and fails the case if it found a difference. */
+void fmi_audit(const char *target);
+
+/* Page table entries from /proc/PID/pagemap: 0 if not present, else the pfn. */
+bool pagemap_pfns(pid_t pid, unsigned long va, unsigned long nr, unsigned long *pfns);
+unsigned long pagemap_pfn(pid_t pid, unsigned long va);
+bool pagemap_swapped(pid_t pid, unsigned long va);
+/* From /proc/kpageflags and /proc/kpagecount. */
+uint64_t page_flags(unsigned long pfn);
+void page_counts(unsigned long pfn, unsigned long nr, uint64_t *counts);
+/* The head and order of the folio a page belongs to (order 0: not a compound page). */
+unsigned int folio_order(unsigned long pfn, unsigned long *head);
+
+/* Is there a VMA of exactly this range? */
+bool vma_exists(pid_t pid, unsigned long start, unsigned long end);
+/* kB mapped by PMDs in the VMA that starts there (anon, shmem and file). */
+long vma_pmd_kb(pid_t pid, unsigned long start);
+
+void msleep(unsigned int ms);
+double now_seconds(void);
+
+/* The module itself: loaded, and from a file (FMI_MODULE, or beside the tests, or modprobe). */
+bool module_loaded(void);
+int module_load(const char *params);
+int module_unload(void);
+/* Loads the module and enables it if necessary; fails the case if it cannot. */
+void module_ready(void);
+
+#endif

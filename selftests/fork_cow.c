@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Copy on write after fork: who writes, who exits first, three generations, private files. */
+#include <sys/mman.h>
+
+#include "fmi_ksft.h"
+#include "fmi_proc.h"
+#include "fmi_scene.h"
+#include "fmi_util.h"
+
+static void fork_shares_every_page(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_fork(s, 1, 2);
+	s_check(s, "forked");
+	s_exit(s, 2);
+	s_check(s, "child gone");
+}
+
+static void parent_writes(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_fork(s, 1, 2);
+	s_cow(s, 1, 0);
+	s_check(s, "parent wrote the first page");
+	s_cow(s, 1, s->nr - 1);
+	s_check(s, "parent wrote the last page");
+	s_exit(s, 2);
+	s_check(s, "child gone");
+	s_write_in_place(s, 1, s->nr / 2);
+	s_check(s, "parent reuses a middle page");
+}
+
+static void child_writes(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_fork(s, 1, 2);
+	s_cow(s, 2, s->nr / 2);
+	s_check(s, "child wrote a middle page");
+	s_cow(s, 2, s->nr / 2 - 1);
+	s_check(s, "child wrote the page before it");
+	s_exit(s, 2);
+	s_check(s, "child gone");
+}
+
+static void both_write_other_pages(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_fork(s, 1, 2);
+	s_cow(s, 1, 1);
+	s_cow(s, 2, 2);
+	s_check(s, "parent wrote page 1, child page 2");
+	s_cow(s, 1, 2);
+	s_check(s, "nobody maps page 2");
+}
+
+static void child_writes_all_pages(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_fork(s, 1, 2);
+	for (unsigned long i = 0; i < s->nr; i++)
+		s_cow(s, 2, i);
+	s_check(s, "child has copies only");
+	s_write_in_place(s, 1, 0);
+	s_check(s, "parent is the only one again");
+}
+
+static void parent_exits_first(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_fork(s, 1, 2);
+	s_cow(s, 1, 0);
+	s_exit(s, 1);
+	s_check(s, "parent gone");
+	s_write_in_place(s, 2, 0);
+	s_check(s, "child reuses");
+	s_exit(s, 2);
+	s_check(s, "child gone");
+}
+
+static void child_exits_first(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_fork(s, 1, 2);
+	s_cow(s, 2, 0);
+	s_exit(s, 2);
+	s_check(s, "child gone");
+	s_exit(s, 1);
+	s_check(s, "parent gone");
+}
+
+static void three_generations(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_fork(s, 1, 2);
+	s_fork(s, 2, 3);
+	s_check(s, "three of them");
+	s_cow(s, 3, 0);
+	s_cow(s, 2, 1);
+	s_cow(s, 1, 2);
+	s_check(s, "each wrote a page");
+	s_exit(s, 2);
+	s_check(s, "the middle one gone");
+	s_fork(s, 3, 4);
+	s_check(s, "a fourth from the third");
+	s_exit(s, 1);
+	s_check(s, "the first gone");
+	s_exit(s, 3);
+	s_check(s, "only the fourth left");
+	s_exit(s, 4);
+	s_check(s, "all gone");
+}
+
+static void fork_after_partial_unmap(struct fmi_scene *s)
+{
+	s_populate(s);
+	s_dontneed(s, 1, 1, 1);
+	s_fork(s, 1, 2);
+	s_check(s, "forked without page 1");
+	s_dontneed(s, 2, 0, 1);
+	s_check(s, "child dropped page 0");
+	s_fork(s, 2, 3);
+	s_check(s, "grandchild has neither");
+}
+
+/* A private mapping of a file that was written to is copied by fork, others are not. */
+static void private_file(struct fmi_scene *s)
+{
+	unsigned long other = s->arena + 8 * pmd_size;
+
+	s_open(s, s->size);
+	p_start(1);
+	s_map(s, 1, other, s->size, 0);
+	s_fault(s, 1, other);
+	p_munmap(1, other, s->size);
+	ex_vma_cut(&s->e, 1, other, s->size);
+
+	s_map_private(s, 1, s->va, s->size, 0);
+	p_read(1, s->va, s->nr);
+	s_mapped_whole(s, 1, s->va);
+	s_check(s, "read");
+	p_fork(1, 2);
+	ex_vma(&s->e, 2, s->va, s->va + s->size);
+	s_check(s, "nothing to copy");
+	p_read(2, s->va, s->nr);
+	s_mapped_whole(s, 2, s->va);
+	s_check(s, "child read");
+	s_exit(s, 2);
+
+	/* A write copies the page; a PMD is split first, which leaves no PTE. */
+	s_cow(s, 1, 1);
+	s_check(s, "wrote page 1");
+	p_read(1, s->va, s->nr);
+	ex_learn(&s->e, 1);
+	fmi_eq(s->e.nr_mappings, s->nr - 1, "pages read again");
+	s_check(s, "read again");
+	s_fork(s, 1, 2);
+	s_check(s, "fork copied the PTEs");
+	s_cow(s, 2, 0);
+	s_cow(s, 1, s->nr - 1);
+	s_check(s, "both wrote");
+	s_exit(s, 1);
+	s_check(s, "parent gone");
+	s_exit(s, 2);
+	s_check(s, "child gone");
+}
+
+/* Shared memory is not copied: the child maps what it touches, and a write stays in place. */
+static void shared_file(struct fmi_scene *s)
+{
+	s_populate(s);
+	p_fork(1, 2);
+	ex_vma(&s->e, 2, s->va, s->va + s->size);
+	s_check(s, "nothing to copy");
+	p_write(2, s->va, s->nr);
+	s_mapped_whole(s, 2, s->va);
+	s_check(s, "child wrote");
+	p_write(1, s->va, s->nr);
+	s_check(s, "parent wrote");
+	s_exit(s, 1);
+	s_check(s, "parent gone");
+	s_exit(s, 2);
+	s_check(s, "child gone");
+}
+
+static const struct fmi_test tests[] = {
+	{ "fork_shares_every_page", fork_shares_every_page, ON_ANON },
+	{ "parent_writes", parent_writes, ON_ANON },
+	{ "child_writes", child_writes, ON_ANON },
+	{ "both_write_other_pages", both_write_other_pages, ON_ANON },
+	{ "child_writes_all_pages", child_writes_all_pages, ON_ANON },
+	{ "parent_exits_first", parent_exits_first, ON_ANON },
+	{ "child_exits_first", child_exits_first, ON_ANON },
+	{ "three_generations", three_generations, ON_ANON },
+	{ "fork_after_partial_unmap", fork_after_partial_unmap, ON_ANON },
+	{ "private_file", private_file, ON_SHMEM | ON_FILE },
+	{ "shared_file", shared_file, ON_SHMEM | ON_FILE },
+};
+
+int main(int argc, char **argv)
+{
+	return fmi_run(argc, argv, tests, ARRAY_SIZE(tests));
+}
