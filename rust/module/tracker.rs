@@ -2,8 +2,8 @@
 
 //! The event path: turns hooked calls into calls of the model.
 //!
-//! Everything here runs in a hook: no sleeping, no allocation. The rmap hooks run under the PTL of
-//! the call; the rare hooks run in the task that holds the mmap lock.
+//! Everything here runs in a hook under the PTL of an rmap call: no sleeping, no allocation. What
+//! changes mappings without a call is in [`rare`].
 
 use kernel::{
     prelude::*,
@@ -19,7 +19,6 @@ use kernel::{
 };
 
 use fmi_model::{
-    Boundary,
     Call,
     Kind,
     Level,
@@ -41,30 +40,23 @@ use crate::{
             RmapFunction,
             Vma, //
         },
-        call,
-        call::Saved,
         entry,
-        sites,
         sites::{
             Addresses,
             Sites, //
         }, //
     },
-    mm::{
-        current_has_return_stack,
-        current_task, //
-    },
+    mm::current_task,
     raw::fmi_site as Site,
     table::Table,
-    walk::{
-        Range,
-        Visitor, //
-    },
-    window,
-    window::{
-        OpenCopy,
-        Windows, //
-    }, //
+    window::Windows, //
+};
+
+mod rare;
+
+pub(crate) use rare::{
+    ProgressHook,
+    RareHook, //
 };
 
 /// The caller of mappings that fork made: they have no call site.
@@ -267,135 +259,6 @@ impl Tracker {
     fn page_shift(&self) -> u8 {
         self.table.geometry().page_shift
     }
-
-    /// Takes the child's mappings from the watermark up to `end` or `stop_pmd` into the shadow.
-    fn walk_copy(&self, copy: &OpenCopy, end: usize, stop_pmd: usize) {
-        let vma = Vma::of_open_copy(copy);
-        let end = end.min(copy.end);
-        if copy.mark < end {
-            Range::of_hooked(&vma, copy.mark, end)
-                .stop_at(stop_pmd)
-                .walk(&mut CopyVisitor {
-                    tracker: self,
-                    vma,
-                    ticket: copy.ticket,
-                });
-        }
-    }
-
-    /// A copy that found no room among the windows: what it made is unknown, so the folios are lost.
-    fn lose_range(&self, vma: &Vma<'_>) {
-        Range::of_hooked(vma, vma.start(), vma.end()).walk(&mut LoseVisitor(self));
-    }
-
-    fn copy_begins(&self, dst: &Vma<'_>, src: &Vma<'_>) {
-        let task = current_task();
-        if self.windows.close_stale(task) {
-            self.lose_range(src);
-        }
-        let kind = window::Kind::copy(
-            src.mm(),
-            dst.mm(),
-            src.id(),
-            dst.id(),
-            dst.start(),
-            dst.end(),
-        );
-        self.windows.open(task, kind);
-    }
-
-    fn copy_ends(&self, dst: &Vma<'_>) {
-        match self.windows.copy_of(current_task(), dst.mm()) {
-            Some(copy) => {
-                self.walk_copy(&copy, copy.end, 0);
-                self.windows.close(copy.ticket);
-            }
-            None => {
-                self.lose_range(dst);
-                self.windows.close_overflow();
-            }
-        }
-    }
-
-    fn huge_pmd_copied(&self, dst_mm: usize, addr: usize, ret: usize) {
-        if let Some(copy) = self.windows.copy_of(current_task(), dst_mm) {
-            // On failure the PMD at `addr` is copied otherwise: it comes later.
-            let done = if ret == 0 { self.pmd_size() } else { 0 };
-            self.walk_copy(&copy, addr.saturating_add(done), 0);
-        }
-    }
-
-    fn pmd_size(&self) -> usize {
-        let g = self.table.geometry();
-        1 << (g.page_shift + g.pmd_order)
-    }
-
-    /// Re-keys what a move brought to `new_addr..new_addr + moved`.
-    fn moved(&self, new: &Vma<'_>, old_addr: usize, new_addr: usize, moved: usize) {
-        if !self.armed() {
-            return;
-        }
-        let mut visitor = MoveVisitor {
-            tracker: self,
-            mm: new.mm(),
-            delta: new_addr.wrapping_sub(old_addr),
-        };
-        Range::of_hooked(new, new_addr, new_addr.saturating_add(moved)).walk(&mut visitor);
-    }
-
-    /// The range of `vma` is about to become `start..end`; large PMDs across an edge are split.
-    ///
-    /// `grows` says that the VMA behind it will begin at `end`, if that is before its old end.
-    fn vma_adjusted(&self, vma: &Vma<'_>, start: usize, end: usize, grows: bool) {
-        if !self.armed() {
-            return;
-        }
-        let (old_start, old_end) = (vma.start(), vma.end());
-        if start != old_start {
-            self.edge(vma, start, true);
-        }
-        if end != old_end {
-            self.edge(vma, end, true);
-        }
-        // Edges that come to lie inside the VMA, or inside the next one, are none any more.
-        if start < old_start && old_start < end {
-            self.edge(vma, old_start, false);
-        }
-        if start < old_end && old_end < end || grows && end < old_end {
-            self.edge(vma, old_end, false);
-        }
-        let mut addr = old_end;
-        // A merge swallows two VMAs at most; more are being replaced and map nothing any more.
-        for _ in 0..2 {
-            if addr >= end {
-                break;
-            }
-            let Some(swallowed) = vma.find(addr) else {
-                break;
-            };
-            for edge in [swallowed.start(), swallowed.end()] {
-                if old_end < edge && edge < end {
-                    self.edge(vma, edge, false);
-                }
-            }
-            addr = swallowed.end();
-        }
-    }
-
-    /// A VMA edge at `edge` appears or vanishes: for the folios that straddle it.
-    fn edge(&self, vma: &Vma<'_>, edge: usize, present: bool) {
-        let g = self.table.geometry();
-        let reach = 1usize << (g.page_shift + g.max_order);
-        let mut visitor = EdgeVisitor {
-            tracker: self,
-            mm: vma.mm(),
-            edge,
-            present,
-        };
-        Range::of_hooked(vma, edge.saturating_sub(reach), edge.saturating_add(reach))
-            .any_vma()
-            .walk(&mut visitor);
-    }
 }
 
 fn level_of(site: &Site) -> Level {
@@ -437,91 +300,6 @@ fn call_of(op: Op, site: &Site, vma: &Vma<'_>) -> Call {
         pending: 0,
     }
 }
-
-struct CopyVisitor<'a> {
-    tracker: &'a Tracker,
-    vma: Vma<'a>,
-    ticket: u64,
-}
-
-impl Visitor for CopyVisitor<'_> {
-    fn leaf(&mut self, _va: usize, site: &Site) {
-        let tracker = self.tracker;
-        match u32::from(site.class) {
-            class::TRACK if tracker.armed() => {
-                let call = call_of(Op::Dup, site, &self.vma);
-                tracker
-                    .table
-                    .with(call.pfn, |shard| shard.call(&call, &tracker.env()));
-            }
-            class::NONLINEAR => tracker.lose(site.pfn as u64, LostReason::NotLinear),
-            _ => {}
-        }
-    }
-
-    fn mark(&mut self, _start: usize, end: usize) {
-        self.tracker.windows.advance(self.ticket, end);
-    }
-}
-
-struct LoseVisitor<'a>(&'a Tracker);
-
-impl Visitor for LoseVisitor<'_> {
-    fn leaf(&mut self, _va: usize, site: &Site) {
-        self.0.lose(site.pfn as u64, LostReason::Window);
-    }
-}
-
-struct MoveVisitor<'a> {
-    tracker: &'a Tracker,
-    mm: usize,
-    delta: usize,
-}
-
-impl Visitor for MoveVisitor<'_> {
-    fn leaf(&mut self, _va: usize, site: &Site) {
-        match u32::from(site.class) {
-            class::TRACK => {
-                self.tracker
-                    .rekey(self.mm, site, site.base.wrapping_sub(self.delta));
-            }
-            class::NONLINEAR => self.tracker.lose(site.pfn as u64, LostReason::NotLinear),
-            _ => {}
-        }
-    }
-}
-
-struct EdgeVisitor<'a> {
-    tracker: &'a Tracker,
-    mm: usize,
-    edge: usize,
-    present: bool,
-}
-
-impl Visitor for EdgeVisitor<'_> {
-    fn leaf(&mut self, _va: usize, site: &Site) {
-        let tracker = self.tracker;
-        let at = self.edge.wrapping_sub(site.base) >> tracker.page_shift();
-        if u32::from(site.class) != class::TRACK || at == 0 || at >= 1 << site.order {
-            return;
-        }
-        let pfn = site.pfn as u64;
-        tracker.table.with(pfn, |shard| {
-            shard.set_boundary(
-                &Boundary {
-                    pfn,
-                    order: site.order,
-                    mm: self.mm as u64,
-                    base: site.base as u64,
-                    at: at as u32,
-                    present: self.present,
-                },
-                &tracker.env(),
-            )
-        });
-    }
-}
-
 /// Entry hooks on the rmap functions.
 pub(crate) struct RmapHook(pub(crate) Arc<Tracker>);
 
@@ -539,162 +317,6 @@ impl entry::Handler for RmapHook {
             None => {
                 self.0.unknown_sites.fetch_add(1, Relaxed);
             }
-        }
-    }
-}
-
-/// Entry hook that says how far a fork has come.
-pub(crate) struct ProgressHook(pub(crate) Arc<Tracker>);
-
-impl call::Handler for ProgressHook {
-    const EXIT: bool = false;
-
-    fn entry(&self, ip: usize, _caller: usize, args: Args<'_>, _saved: &mut Saved) -> bool {
-        self.progress(ip, &args);
-        false
-    }
-
-    fn exit(&self, _ip: usize, _saved: &Saved, _ret: usize) {}
-}
-
-impl ProgressHook {
-    fn progress(&self, ip: usize, args: &Args<'_>) {
-        let tracker = &*self.0;
-        let call = tracker
-            .progress_sites
-            .lookup(ip)
-            .and_then(|position| ProgressCall::read(position, args));
-        match call {
-            Some(ProgressCall::PteAlloc { mm, pmd }) => {
-                if !tracker.windows.any_open() {
-                    return;
-                }
-                if let Some(copy) = tracker.windows.copy_of(current_task(), mm) {
-                    // Everything before this PMD is copied: the forking task holds no PTL.
-                    tracker.walk_copy(&copy, copy.end, pmd);
-                }
-            }
-            Some(ProgressCall::Source(vma)) => {
-                if !current_has_return_stack() {
-                    // The exit hooks do not see this task, so what it copies or moves is not known.
-                    tracker.blind.fetch_add(1, Relaxed);
-                    tracker.lose_range(&vma);
-                }
-            }
-            None => {
-                tracker.unknown_sites.fetch_add(1, Relaxed);
-            }
-        }
-    }
-}
-
-/// Entry and exit hooks on the functions that copy and move mappings without rmap calls.
-pub(crate) struct RareHook(pub(crate) Arc<Tracker>);
-
-impl call::Handler for RareHook {
-    const EXIT: bool = true;
-
-    fn entry(&self, ip: usize, caller: usize, args: Args<'_>, saved: &mut Saved) -> bool {
-        let tracker = &*self.0;
-        let Some(position) = tracker.rare_sites.lookup(ip) else {
-            tracker.unknown_sites.fetch_add(1, Relaxed);
-            return false;
-        };
-        let mut call = match RareCall::read(position, &args) {
-            Ok(Some(call)) => call,
-            Ok(None) => return false,
-            Err(_) => {
-                tracker.unreadable.fetch_add(1, Relaxed);
-                return false;
-            }
-        };
-        let kind = match call {
-            RareCall::CopyRange { dst, src } => {
-                tracker.copy_begins(&dst, &src);
-                None
-            }
-            RareCall::Move {
-                old,
-                new,
-                old_addr,
-                new_addr,
-                ..
-            } => Some(window::Kind::Move {
-                old_vma: old.id(),
-                new_vma: new.id(),
-                delta: new_addr.wrapping_sub(old_addr),
-            }),
-            RareCall::UffdMove {
-                mm,
-                dst_addr,
-                src_addr,
-            } => Some(window::Kind::Uffd {
-                mm,
-                dst_addr,
-                src_addr,
-            }),
-            RareCall::AdjustVma { ref mut grows, .. } => {
-                *grows = !tracker.is_split(caller);
-                None
-            }
-            RareCall::CopyHugePmd { .. } => None,
-        };
-        if let Some(kind) = kind {
-            let task = current_task();
-            tracker.windows.close_stale(task);
-            tracker.windows.open(task, kind);
-        }
-        *saved = call.save();
-        true
-    }
-
-    fn exit(&self, _ip: usize, saved: &Saved, ret: usize) {
-        let tracker = &*self.0;
-        match RareCall::restore(saved) {
-            Some(RareCall::CopyRange { dst, .. }) => tracker.copy_ends(&dst),
-            Some(RareCall::CopyHugePmd { dst_mm, addr }) => {
-                tracker.huge_pmd_copied(dst_mm, addr, ret);
-            }
-            Some(RareCall::Move {
-                new,
-                old_addr,
-                new_addr,
-                len,
-                ..
-            }) => {
-                tracker.moved(&new, old_addr, new_addr, ret.min(len));
-                tracker.close_move();
-            }
-            Some(RareCall::UffdMove { .. }) => tracker.close_move(),
-            Some(RareCall::AdjustVma {
-                vma,
-                start,
-                end,
-                grows,
-            }) => tracker.vma_adjusted(&vma, start, end, grows),
-            None => {}
-        }
-    }
-}
-
-impl Tracker {
-    /// Returns whether `vma_adjust_trans_huge()` was called for a split: the arguments are those of
-    /// a merge in which the next VMA takes over the end of this one.
-    fn is_split(&self, caller: usize) -> bool {
-        if self.split_caller.load(Relaxed) == caller {
-            return true;
-        }
-        // Without a name for the caller, calls that follow put the boundaries right.
-        let split = sites::is_in(caller, &[c"__split_vma", c"vma_shrink"]).unwrap_or(true);
-        if split {
-            self.split_caller.store(caller, Relaxed);
-        }
-        split
-    }
-
-    fn close_move(&self) {
-        if let Some(ticket) = self.windows.ticket_of_move(current_task()) {
-            self.windows.close(ticket);
         }
     }
 }

@@ -2,7 +2,10 @@
 
 //! Page-table walks; the walk itself is `walk.c`, made of header inlines.
 
-use core::ptr;
+use core::{
+    marker::PhantomData,
+    ptr, //
+};
 
 use kernel::{
     bindings,
@@ -33,20 +36,22 @@ pub(crate) trait Visitor {
 /// # Invariants
 ///
 /// The MM is valid during the walk and its upper page-table levels cannot be freed.
-pub(crate) struct Range {
+pub(crate) struct Range<'a> {
     mm: *mut bindings::mm_struct,
     vma: *mut bindings::vm_area_struct,
     start: usize,
     end: usize,
     stop_pmd: usize,
     resched: bool,
+    /// The VMA or the lock that the range was made of.
+    _held: PhantomData<&'a ()>,
 }
 
-impl Range {
+impl<'a> Range<'a> {
     /// A part of a VMA that a hooked function was called with, by the linear rule of that VMA.
     ///
     /// The callers of these functions hold the mmap lock for write.
-    pub(crate) fn of_hooked(vma: &Vma<'_>, start: usize, end: usize) -> Self {
+    pub(crate) fn of_hooked(vma: &'a Vma<'_>, start: usize, end: usize) -> Self {
         // INVARIANT: The MM of a VMA is valid as long as the VMA; the mmap lock is held.
         Self {
             mm: vma.mm() as *mut _,
@@ -55,6 +60,7 @@ impl Range {
             end,
             stop_pmd: 0,
             resched: false,
+            _held: PhantomData,
         }
     }
 
@@ -72,7 +78,7 @@ impl Range {
 
     /// A part of the address space whose mmap lock is held; may sleep between page tables.
     pub(crate) fn of_locked(
-        guard: &ReadGuard<'_>,
+        guard: &'a ReadGuard<'_>,
         vma: Option<&LockedVma<'_>>,
         start: usize,
         end: usize,
@@ -85,6 +91,7 @@ impl Range {
             end,
             stop_pmd: 0,
             resched: true,
+            _held: PhantomData,
         }
     }
 

@@ -119,8 +119,10 @@ pub struct Call {
     pub task: u64,
     /// Identity of the caller, used to tell runs apart only.
     pub caller: u64,
-    /// The kernel's `_large_mapcount` says unmapped at the entry of the call, read under the lock
-    /// of the shard.
+    /// The kernel's `_large_mapcount` says unmapped at the entry of the call.
+    ///
+    /// May be read before the lock of the shard is taken: from there to the end of the call no grace
+    /// period can pass, so what other calls do meanwhile is still remembered here.
     pub kernel_unmapped: bool,
     /// The ticket of a fork copy that may have duplicated a removed mapping already, or that will
     /// find what a [`Op::Touch`] announces; 0 for none (`rmap-hooks.md` 2.3, A1).

@@ -51,7 +51,7 @@ fn take_fresh(fresh: &mut u32, len: usize) -> Option<u32> {
 }
 
 impl Shard<'_> {
-    /// Takes a free entry and clears it.
+    /// Takes a free entry: all zero, but for [`FolioEntry::hash_next`].
     pub(crate) fn alloc_entry(&mut self) -> Option<u32> {
         let len = self.entries.len();
         let free = &mut self.state.free;
@@ -62,7 +62,6 @@ impl Shard<'_> {
             }
             None => take_fresh(&mut free.fresh_entry, len)?,
         };
-        *self.entries.get_mut(index(e))? = FolioEntry::default();
         self.state.counters.add(Counter::Entries);
         Some(e)
     }
@@ -79,7 +78,7 @@ impl Shard<'_> {
         Ok(())
     }
 
-    /// Takes a free record and clears it.
+    /// Takes a free record: all zero, but for [`Record::hash_next`].
     pub(crate) fn alloc_record(&mut self) -> Result<u32, Fail> {
         let len = self.records.len();
         let free = &mut self.state.free;
@@ -90,7 +89,6 @@ impl Shard<'_> {
             }
             None => take_fresh(&mut free.fresh_record, len).ok_or(Fail::NoMemory)?,
         };
-        *self.record_mut(r)? = Record::default();
         self.state.counters.add(Counter::Records);
         Ok(r)
     }

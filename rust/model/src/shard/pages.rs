@@ -225,19 +225,16 @@ impl Shard<'_> {
         self.note_bounds(r, order, new)
     }
 
-    /// Puts a VMA boundary before a page of a record, or takes it away; returns whether it changed.
+    /// Puts a VMA boundary before a page of a record, or takes away the one that is there.
     pub(crate) fn set_bound(
         &mut self,
         r: u32,
         order: u8,
         at: u32,
         present: bool,
-    ) -> Result<bool, Fail> {
+    ) -> Result<(), Fail> {
         let old = self.record(r)?.nr_bounds();
         if old == 0 {
-            if !present {
-                return Ok(false);
-            }
             self.make_set(r, order, Set::Bounds, false)?;
         }
         let words = self.set_words(r, order, Set::Bounds)?;
@@ -247,8 +244,7 @@ impl Shard<'_> {
         } else {
             old.wrapping_sub(clear_range(words, at, end))
         };
-        self.note_bounds(r, order, new)?;
-        Ok(new != old)
+        self.note_bounds(r, order, new)
     }
 
     /// Forgets all VMA boundaries of a record.

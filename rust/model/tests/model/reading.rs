@@ -93,12 +93,17 @@ fn settle_looks_at_a_few_entries_at_a_time() {
 #[test]
 fn everything_can_be_forgotten_and_started_anew() {
     let mut rig = Rig::new(PLENTY);
-    rig.take(call(Op::Add, 1, 1));
+    for n in 1..=5 {
+        rig.take(Call {
+            pfn: pfn(n),
+            ..call(Op::Add, 1, 1)
+        });
+    }
     rig.with(|shard, env| shard.forget_all(env));
     // Evaluated on the way; nothing is wrong any more.
-    assert_eq!(rig.counter(Counter::Evaluated), 1);
+    assert_eq!(rig.counter(Counter::Evaluated), 5);
     let cells = rig.cells();
-    assert!(cells.iter().any(|cell| cell.false_no == 1));
+    assert!(cells.iter().any(|cell| cell.false_no == 5));
     assert!(cells.iter().all(|cell| cell.wrong_now == 0));
     rig.replace_storage();
     for counter in [
@@ -109,7 +114,7 @@ fn everything_can_be_forgotten_and_started_anew() {
     ] {
         assert_eq!(rig.counter(counter), 0);
     }
-    assert_eq!(rig.counter(Counter::Started), 1);
+    assert_eq!(rig.counter(Counter::Started), 5);
     assert_eq!(rig.take(call(Op::Add, 1, 1)), Outcome::Started);
 }
 
@@ -152,5 +157,6 @@ fn entries_and_records_are_listed() {
         [(pfn(1), 1), (pfn(1), 11), (pfn(3), 3), (pfn(3), 13)]
     );
     assert!(rig.with(|shard, _| shard.view(3).is_none() && shard.view(1 << 20).is_none()));
+    assert!(!rig.with(|shard, _| shard.record_bit(1 << 20, 1, 0x10_0000, 0)));
     assert!(rig.env.gp_elapsed(0) || rig.env.gp.get() == 0);
 }
