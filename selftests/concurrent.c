@@ -17,6 +17,7 @@ static void storm(struct fmi_scene *s, int families, double seconds)
 	double start = now_seconds();
 	double end = start + seconds;
 	double slowest = 0;
+	double before_audit;
 	long long seen = 0;
 	int audits = 0;
 
@@ -28,13 +29,18 @@ static void storm(struct fmi_scene *s, int families, double seconds)
 
 		seen = tracked > seen ? tracked : seen;
 		/* An audit in the middle may find calls in flight, but no difference. */
+		before_audit = now_seconds();
 		fmi_audit("all");
+		audits++;
+		if (now_seconds() - before_audit > slowest)
+			slowest = now_seconds() - before_audit;
 		msleep(500);
 	}
 	storm_pause();
 	if (fmi_stat("tracked_folios") > seen)
 		seen = fmi_stat("tracked_folios");
-	fmi_note("%lu operations, up to %lld tracked folios", storm_ops(), seen);
+	fmi_note("%lu operations in %.0f s, up to %lld tracked folios, %d audits of at most %.1f s",
+		 storm_ops(), now_seconds() - start, seen, audits, slowest);
 	fmi_audit("all");
 	for (size_t i = 0; i < ARRAY_SIZE(must_stay); i++)
 		fmi_eq(fmi_stat(must_stay[i]), before[i], must_stay[i]);
