@@ -26,6 +26,7 @@ use kernel::{
 use fmi_model::{
     Compare,
     LostReason,
+    Mismatch,
     Shard,
     Suspect, //
 };
@@ -62,13 +63,24 @@ pub(crate) struct Tally {
 
 /// What a comparison says.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack of one reader"
+)]
 pub(crate) enum Verdict {
     /// All counters are what the shadow says.
     Equal,
     /// Calls are in flight.
     Deferred,
-    /// They differ.
-    Differs,
+    /// They differ, in these counters or in that of a page.
+    Differs(Mismatch, Option<Page>),
+}
+
+/// A page whose counter differs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Page {
+    nr: u32,
+    kernel: i32,
 }
 
 impl Verdict {
@@ -77,7 +89,7 @@ impl Verdict {
         match self {
             Self::Equal => "equal",
             Self::Deferred => "deferred",
-            Self::Differs => "differs",
+            Self::Differs(..) => "differs",
         }
     }
 }
@@ -98,7 +110,7 @@ pub(crate) fn compare(tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> Verdi
     smp_rmb();
     // ORDERING: A call that was no longer taken, because tracking ends, may have changed a counter.
     // Then this load sees that it ends.
-    if verdict == Verdict::Differs && !tracker.armed() {
+    if matches!(verdict, Verdict::Differs(..)) && !tracker.armed() {
         return Verdict::Deferred;
     }
     verdict
@@ -110,7 +122,7 @@ fn compare_counters(tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> Verdict
         return Verdict::Deferred;
     };
     match shard.compare(entry, &env) {
-        Compare::Differs(_) => return Verdict::Differs,
+        Compare::Differs(mismatch) => return Verdict::Differs(mismatch, None),
         Compare::NotQuiescent => return Verdict::Deferred,
         Compare::Equal => {}
     }
@@ -126,9 +138,14 @@ fn compare_counters(tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> Verdict
         for (i, count) in (first..).zip(counts.iter()) {
             if !shard.compare_page(entry, i, *count) {
                 // A copy that has begun since the first comparison is still open.
+                let page = Page {
+                    nr: i,
+                    kernel: *count,
+                };
                 return match shard.compare(entry, &env) {
                     Compare::NotQuiescent => Verdict::Deferred,
-                    _ => Verdict::Differs,
+                    Compare::Differs(mismatch) => Verdict::Differs(mismatch, Some(page)),
+                    Compare::Equal => Verdict::Differs(Mismatch::default(), Some(page)),
                 };
             }
         }
@@ -156,10 +173,10 @@ pub(crate) fn compare_list(tracker: &Tracker, list: &[Suspect], changed: Verdict
         match verdict.flatten() {
             Some(Verdict::Equal) => tally.compared += 1,
             Some(Verdict::Deferred) | None => tally.deferred += 1,
-            Some(Verdict::Differs) => {
+            Some(Verdict::Differs(mismatch, page)) => {
                 tally.compared += 1;
                 tally.mismatches += 1;
-                report(tracker, suspect.pfn);
+                report(tracker, suspect.pfn, &mismatch, page);
             }
         }
     }
@@ -188,12 +205,13 @@ pub(crate) fn compare_suspects(tracker: &Tracker) -> Result<Tally> {
             break;
         }
     }
-    Ok(compare_list(tracker, &list, Verdict::Differs))
+    let seen = Verdict::Differs(Mismatch::default(), None);
+    Ok(compare_list(tracker, &list, seen))
 }
 
 /// Reports a difference and gives the folio up.
 #[cold]
-fn report(tracker: &Tracker, pfn: u64) {
+fn report(tracker: &Tracker, pfn: u64, mismatch: &Mismatch, page: Option<Page>) {
     let env = tracker.env();
     let lose = || {
         tracker
@@ -205,6 +223,15 @@ fn report(tracker: &Tracker, pfn: u64) {
         return;
     }
     pr_warn!("the kernel's counters of the folio at pfn {pfn} differ from its mappings:\n");
+    for (field, expected, actual) in mismatch.iter() {
+        pr_warn!("  {}: expected {expected}, is {actual}\n", field.name());
+    }
+    if let Some(Page { nr, kernel }) = page {
+        pr_warn!("  page {nr}: the kernel says mapped {kernel} times by PTEs\n");
+    }
+    if mismatch.is_empty() && page.is_none() {
+        pr_warn!("  a call saw that; the folio has changed since and may be another one:\n");
+    }
     match Report::new(tracker, pfn) {
         Ok(report) => {
             let _ = write!(Lines::default(), "{report}");

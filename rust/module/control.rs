@@ -46,12 +46,12 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Creates it with tracking off.
-    pub(crate) fn new(mem_kb: usize) -> Result<Arc<Self>> {
+    /// Creates it with tracking off; `bytes` bounds the shadow's memory.
+    pub(crate) fn new(bytes: usize) -> Result<Arc<Self>> {
         let tracker = Tracker::new()?;
         Arc::pin_init(
             pin_init!(Self {
-                session <- Session::new(tracker, mem_kb),
+                session <- Session::new(tracker, bytes),
                 filter <- new_mutex!(Filter::default()),
                 selected <- new_mutex!(None),
                 audit <- new_mutex!(None),

@@ -70,13 +70,14 @@ struct FolioMapcount {
 
 impl kernel::Module for FolioMapcount {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let mem_kb = usize::try_from(*module_parameters::mem_kb.value()).map_err(|_| EINVAL)?;
+        let bytes = session::bound(*module_parameters::mem_kb.value())
+            .inspect_err(|_| pr_err!("mem_kb is at least 256 and at most half of the memory\n"))?;
         let enable = *module_parameters::enable.value();
         if enable > 1 {
             pr_err!("the parameter enable is 0 or 1\n");
             return Err(EINVAL);
         }
-        let control = Control::new(mem_kb)?;
+        let control = Control::new(bytes)?;
         if enable == 1 {
             control
                 .session

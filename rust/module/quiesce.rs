@@ -19,7 +19,7 @@ use crate::raw;
 
 /// Waits until every rmap call that has begun is over.
 pub(crate) fn wait_for_calls() {
-    // SAFETY: Called in process context without locks.
+    // SAFETY: Called in process context, where sleeping is allowed.
     unsafe { bindings::synchronize_rcu() };
 }
 

@@ -46,6 +46,26 @@ const MIN_BYTES: usize = 8 << 20;
 /// The shadow's share of memory if no bound is given.
 const RAM_SHARE: usize = 256;
 
+/// Least and largest bound that may be asked for; of the latter no array reaches 2 GiB.
+const BOUNDS: core::ops::RangeInclusive<usize> = 256 << 10..=16 << 30;
+
+/// Returns the bound of the shadow's memory in bytes for the module parameter `mem_kb`.
+///
+/// # Errors
+///
+/// `EINVAL` if it is too small to track anything, or more than half of the machine's memory.
+pub(crate) fn bound(mem_kb: u64) -> Result<usize> {
+    if mem_kb == 0 {
+        return Ok((ram_bytes() / RAM_SHARE).clamp(MIN_BYTES, *BOUNDS.end()));
+    }
+    let bytes = usize::try_from(mem_kb)
+        .ok()
+        .and_then(|kb| kb.checked_mul(1024));
+    bytes
+        .filter(|bytes| BOUNDS.contains(bytes) && *bytes <= ram_bytes() / 2)
+        .ok_or(EINVAL)
+}
+
 /// The registered hooks.
 ///
 /// Fields are dropped in declaration order: no more events, then no more progress of windows, then
@@ -112,13 +132,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Creates a session that is off; `mem_kb` bounds the shadow's memory, 0 is a share of RAM.
-    pub(crate) fn new(tracker: Arc<Tracker>, mem_kb: usize) -> impl PinInit<Self> {
-        let bytes = if mem_kb == 0 {
-            (ram_bytes() / RAM_SHARE).max(MIN_BYTES)
-        } else {
-            mem_kb.saturating_mul(1024)
-        };
+    /// Creates a session that is off; `bytes` bounds the shadow's memory, see [`bound`].
+    pub(crate) fn new(tracker: Arc<Tracker>, bytes: usize) -> impl PinInit<Self> {
         pin_init!(Self {
             tracker,
             bytes,

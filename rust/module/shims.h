@@ -36,7 +36,6 @@ enum fmi_kind {
 
 /**
  * struct fmi_site - one mapping, or one batch of them, of a folio
- * @folio: the folio; valid only during the call or under the PTL
  * @pfn: of the head page
  * @base: virtual address of page 0 of the folio under the VMA's linear rule;
  *	an identity, may wrap
@@ -52,7 +51,6 @@ enum fmi_kind {
  * @unmapped: the folio's large mapcount says unmapped
  */
 struct fmi_site {
-	struct folio *folio;
 	unsigned long pfn;
 	unsigned long base;
 	unsigned long vma_start;

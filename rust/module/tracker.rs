@@ -76,7 +76,7 @@ pub(crate) struct Tracker {
     unknown_sites: Atomic<u64>,
     unreadable: Atomic<u64>,
     blind: Atomic<u64>,
-    /// Where `__split_vma()` calls `vma_adjust_trans_huge()`, once it has been seen.
+    /// Where `vma_adjust_trans_huge()` was called from for the last split.
     split_caller: Atomic<usize>,
 }
 
@@ -165,6 +165,7 @@ impl Tracker {
             return self.move_anon(folio, args);
         }
         let Some(call) = RmapCall::read(function, folio, args, 0) else {
+            self.unreadable.fetch_add(1, Relaxed);
             return;
         };
         match u32::from(call.site.class) {

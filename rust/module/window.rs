@@ -2,7 +2,7 @@
 
 //! Windows: stretches of time in which mappings appear or move without an rmap call.
 //!
-//! * *copy*: fork copies a VMA. [`CopyWindow::mark`] is the watermark: mappings of the child below
+//! * *copy*: fork copies a VMA. Its mark is the watermark: mappings of the child below
 //!   it are in the shadow, those above it are not, whatever the kernel's counters already say.
 //! * *move*: mremap moves page tables. A mapping may be met at the old or the new address.
 //! * *uffd*: UFFDIO_MOVE moves one PMD.
@@ -201,7 +201,7 @@ impl Windows {
         self.nr.store(open.nr(), Relaxed);
     }
 
-    /// Closes a window of `task` for which `which` holds; returns its ticket.
+    /// Returns the ticket of a window of `task` for which `which` holds.
     fn find(&self, task: usize, which: impl Fn(&Kind) -> bool) -> Option<u64> {
         let open = self.open.lock();
         let window = open

@@ -104,8 +104,7 @@ pub struct Call {
     pub mm: u64,
     /// The address of page 0 of the folio under the linear rule of this VMA.
     ///
-    /// Wrapping: an identity, it may be below the start of the VMA and even below 0
-    /// (`rmap-hooks.md` 1.7, 4 and 6).
+    /// Wrapping: an identity, it may be below the start of the VMA and even below 0.
     pub base: u64,
     /// Where the mapping may be recorded instead, because an mremap is under way.
     pub alt_base: Option<u64>,
@@ -125,12 +124,11 @@ pub struct Call {
     /// period can pass, so what other calls do meanwhile is still remembered here.
     pub kernel_unmapped: bool,
     /// The ticket of a fork copy that may have duplicated a removed mapping already, or that will
-    /// find what a [`Op::Touch`] announces; 0 for none (`rmap-hooks.md` 2.3, A1).
+    /// find what a [`Op::Touch`] announces; 0 for none.
     pub pending: u64,
 }
 
-/// Mappings that moved to another address without an rmap call: mremap, UFFDIO_MOVE
-/// (`rmap-hooks.md` 3.1, 3.2).
+/// Mappings that moved to another address without an rmap call: mremap, UFFDIO_MOVE.
 #[derive(Clone, Copy, Debug)]
 pub struct Move {
     /// The pfn of the first page of the folio.
@@ -216,7 +214,7 @@ pub enum LostReason {
     Inconsistent,
     /// A fork copy or an mremap was not seen to its end.
     Window,
-    /// The folio is mapped where the linear rule does not hold (`rmap-hooks.md` D2).
+    /// The folio is mapped where the linear rule does not hold.
     NotLinear,
     /// The kernel's counters differ, and that was reported.
     Mismatch,
@@ -255,7 +253,7 @@ pub trait Env {
     fn gp_snapshot(&self) -> u64;
 
     /// Returns whether a full grace period has passed since the cookie was taken: no rmap call that
-    /// had begun then is still running (`rmap-hooks.md` 1.7, 2).
+    /// had begun then is still running.
     fn gp_elapsed(&self, cookie: u64) -> bool;
 
     /// Returns whether any fork copy or mremap is under way; must be cheap.

@@ -41,7 +41,7 @@ pub struct KernelCounts {
     pub order: u8,
 }
 
-/// A counter of the kernel, or an invariant of its mm id slots (`rmap-hooks.md` 8.3).
+/// A counter of the kernel, or an invariant of its mm id slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Field {
     /// The order of the folio.
@@ -190,7 +190,7 @@ impl Expected {
 ///
 /// Exact: order, large mapcount, entire mapcount and, with per-page mapcounts, nr_pages_mapped. The
 /// mm id slots depend on the order in which CPUs got their lock, so only what holds for any order
-/// is checked: I1 to I4 of `rmap-hooks.md` 8.3, as far as they can be told without knowing which id
+/// is checked: I1 to I4, as far as they can be told without knowing which id
 /// belongs to which MM.
 pub(crate) fn mismatch(v: &FolioView, k: &KernelCounts) -> Mismatch {
     let mut m = Mismatch::default();

@@ -6,7 +6,7 @@ use crate::FolioView;
 
 /// A question about a folio; the truth is counted over T, the set of its mappings.
 ///
-/// `refs`, `reuse`, `stat` and `overflow` of `definitions.md` section 2 need more than T (references,
+/// Whether all references are explained, COW reuse and vmstat need more than T (references,
 /// the asker) and come with the definitions that claim them: a variant, a name and a truth each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Question {

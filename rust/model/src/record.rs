@@ -13,7 +13,7 @@ const ENTIRE: u32 = 1 << 31;
 /// The mappings of one folio in one MM at one base address.
 ///
 /// All bytes zero is an unused record. `nr` PTE mappings and the entire mapping are independent:
-/// while a PMD is split a record has both (`rmap-hooks.md` D7).
+/// while a PMD is split a record has both.
 ///
 /// # Invariants
 ///

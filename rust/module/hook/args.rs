@@ -453,6 +453,9 @@ impl<'a> ProgressCall<'a> {
         &[c"__pte_alloc", c"copy_page_range", c"move_page_tables"];
 
     /// Reads the arguments of the function at this position of [`Self::NAMES`].
+    ///
+    /// Returns `None` for a call that moves nothing that is tracked, or that the exit hook counts
+    /// as not understood.
     pub(crate) fn read(position: usize, args: &Args<'a>) -> Option<Self> {
         match position {
             0 => Some(Self::PteAlloc {
@@ -461,11 +464,10 @@ impl<'a> ProgressCall<'a> {
             }),
             // INVARIANT: As in `RareCall::read()`.
             1 => Some(Self::Source(Vma(args.get(1) as *mut _, PhantomData))),
-            2 => match RareCall::read_move(args) {
+            _ => match RareCall::read_move(args) {
                 Ok(Some(RareCall::Move { old, .. })) => Some(Self::Source(old)),
                 _ => None,
             },
-            _ => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Entry and exit hooks on rare functions by a `struct fprobe`.
+//! Entry hooks, with or without exit hooks, by a `struct fprobe`.
 //!
 //! C header: [`include/linux/fprobe.h`](srctree/include/linux/fprobe.h)
 

@@ -4,7 +4,7 @@
 //!
 //! * [`entry`]: an own `ftrace_ops`, the cheapest clean mechanism, for functions that are called
 //!   often;
-//! * [`call`]: a `struct fprobe` with entry and exit, for rare functions;
+//! * [`call`]: a `struct fprobe`, entry only or with exit, for less frequent functions;
 //! * [`args`]: typed arguments of the hooked functions;
 //! * [`sites`]: which function a hooked address belongs to.
 

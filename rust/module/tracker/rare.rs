@@ -298,11 +298,11 @@ impl call::Handler for ProgressHook {
 impl ProgressHook {
     fn progress(&self, ip: usize, args: &Args<'_>) {
         let tracker = &*self.0;
-        let call = tracker
-            .progress_sites
-            .lookup(ip)
-            .and_then(|position| ProgressCall::read(position, args));
-        match call {
+        let Some(position) = tracker.progress_sites.lookup(ip) else {
+            tracker.unknown_sites.fetch_add(1, Relaxed);
+            return;
+        };
+        match ProgressCall::read(position, args) {
             Some(ProgressCall::PteAlloc { mm, pmd }) => {
                 if !tracker.windows.any_open() {
                     return;
@@ -319,9 +319,7 @@ impl ProgressHook {
                     tracker.lose_range(&vma);
                 }
             }
-            None => {
-                tracker.unknown_sites.fetch_add(1, Relaxed);
-            }
+            None => {}
         }
     }
 }

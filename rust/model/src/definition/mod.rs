@@ -3,8 +3,8 @@
 //! Definitions: the ways to count the mappings of a folio that people used or proposed.
 //!
 //! One file per definition. To add one, write its file and one line in the list at the end of this
-//! one: ids, names, pairs, tables and evaluation follow from the list. The rest of
-//! `definitions.md` section 1 comes that way; [`FolioView`] is where a definition finds its numbers.
+//! one: ids, names, pairs, tables and evaluation follow from the list. [`FolioView`] is where a
+//! definition finds its numbers.
 
 use crate::disagree::{
     PairSet,

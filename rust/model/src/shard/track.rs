@@ -4,8 +4,8 @@
 //!
 //! A folio is tracked from the first add at whose entry the kernel says that it is unmapped. When
 //! its last mapping goes it *drains*: until a grace period has passed, calls may be in flight whose
-//! effect on the kernel's counter is still to come, so that the counter says nothing yet
-//! (`rmap-hooks.md` D6, 8.4). A lost folio leaves a marker for the same reason.
+//! effect on the kernel's counter is still to come, so that the counter says nothing yet. A lost
+//! folio leaves a marker for the same reason.
 
 use super::{
     position_of,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The worked examples of `definitions.md` section 4, with the numbers that are written there.
+//! The worked examples of `Documentation/definitions.rst`, with the numbers that are written there.
 
 use fmi_model::{
     Counter,

@@ -211,3 +211,25 @@ fn a_call_that_cannot_be_is_reported() {
         assert_eq!(rig.counter(Counter::Malformed), 2);
     }
 }
+
+#[test]
+fn new_storage_has_no_bars() {
+    let mut rig = Rig::new(Size {
+        entries: 2,
+        ..PLENTY
+    });
+    let add = |n: u64| Call {
+        pfn: pfn(n),
+        ..call(Op::Add, 0, 1)
+    };
+    assert_eq!(rig.take(add(1)), Outcome::Started);
+    let lost = Outcome::Lost(LostReason::NoMemory);
+    // The first leaves a marker, the second bars the shard.
+    assert_eq!(rig.take(add(2)), lost);
+    assert_eq!(rig.take(add(3)), lost);
+    // And this add is in flight.
+    assert_eq!(rig.take(mapped(add(4))), Outcome::Untracked);
+    rig.with(|shard, env| shard.forget_all(env));
+    rig.replace_storage();
+    assert_eq!(rig.take(add(4)), Outcome::Started);
+}

@@ -31,6 +31,7 @@ mod illegal;
 mod kernel;
 mod lifecycle;
 mod loss;
+mod moves;
 mod naive;
 mod oracle;
 mod pressure;

@@ -21,7 +21,7 @@ pub struct Mapping {
     pub vma: u64,
 }
 
-/// Numbers of a folio, as `definitions.md` section 1 defines them.
+/// Numbers of a folio, as `Documentation/definitions.rst` defines them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Counts {
     pub nr_pages: u32,
@@ -140,7 +140,7 @@ impl Counts {
         }
     }
 
-    /// Returns what a definition says to a question it claims, by `definitions.md` section 2.
+    /// Returns what a definition says to a question it claims, by `Documentation/definitions.rst`.
     pub fn says(&self, definition: &str, question: &str) -> Says {
         let n = i64::from(self.nr_pages);
         let value = self.value(definition);
