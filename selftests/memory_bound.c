@@ -118,7 +118,10 @@ static void loads_with_the_defaults_again(struct fmi_scene *s)
 
 static void refuses_bad_parameters(struct fmi_scene *s)
 {
-	static const char *const bad[] = { "mem_kb=x", "enable=x", "mem_kb=-1" };
+	static const char *const bad[] = {
+		"mem_kb=x", "enable=x", "mem_kb=-1", "enable=7", "mem_kb=255",
+		"mem_kb=100000000",
+	};
 
 	(void)s;
 	if (module_loaded())
