@@ -172,6 +172,22 @@ static void move(unsigned long va, unsigned long len, unsigned long to)
 		_exit(2);
 }
 
+/* To a node of the machine; without a second one nothing moves. */
+static void migrate(struct worker *w, unsigned long va, unsigned long len)
+{
+	enum { MOST = 64 };
+	int nodes[MOST], status[MOST];
+	unsigned long nr = len / pgsz < MOST ? len / pgsz : MOST;
+	void *pages[MOST];
+	int node = (int)rnd(w, 2);
+
+	for (unsigned long i = 0; i < nr; i++) {
+		pages[i] = (void *)(va + i * pgsz);
+		nodes[i] = node;
+	}
+	syscall(SYS_move_pages, 0, nr, pages, nodes, status, 1 << 1 /* MPOL_MF_MOVE */);
+}
+
 static void one_op(struct worker *w)
 {
 	unsigned long len;
@@ -222,6 +238,10 @@ static void one_op(struct worker *w)
 	case 14:
 		if (rnd(w, 8) == 0)
 			madvise((void *)(rnd(w, 2) ? w->anon : w->shared), pmd_size, MADV_COLLAPSE);
+		break;
+	case 15:
+		va = range(w, w->anon, &len);
+		migrate(w, va, len);
 		break;
 	default:
 		fork_one(w);
