@@ -6,6 +6,7 @@
 
 #include "fmi_check.h"
 #include "fmi_ksft.h"
+#include "fmi_table.h"
 #include "fmi_util.h"
 
 static const char *yes_no(bool yes)
@@ -121,31 +122,6 @@ void check_answers(const struct fmi_expect *e, const struct ex_values *v, const 
 	}
 }
 
-/* Cell number `column` of a line of a table. */
-static void cell(const char *line, int column, char *out, size_t size)
-{
-	size_t len;
-
-	for (; column > 0; column--) {
-		line += strcspn(line, "\t\n");
-		line += *line == '\t';
-	}
-	len = strcspn(line, "\t\n");
-	snprintf(out, size, "%.*s", (int)len, line);
-}
-
-static int column_of(const char *header, const char *name)
-{
-	char text[64];
-
-	for (int i = 0; i < 64; i++) {
-		cell(header, i, text, sizeof(text));
-		if (!strcmp(text, name))
-			return i;
-	}
-	return -1;
-}
-
 void check_folios(const struct fmi_expect *e, const struct ex_values *v)
 {
 	static const char *const columns[] = {
@@ -169,15 +145,15 @@ void check_folios(const struct fmi_expect *e, const struct ex_values *v)
 		int value = 0;
 
 		ex_value(v, columns[i], &value);
-		cell(line, column_of(table, columns[i]), text, sizeof(text));
+		table_cell(line, table_column(table, columns[i]), text, sizeof(text));
 		snprintf(want, sizeof(want), "%d", value);
 		if (strcmp(text, want))
 			differs("folios: %s: got '%s', want %s", columns[i], text, want);
 	}
-	cell(line, column_of(table, "order"), text, sizeof(text));
+	table_cell(line, table_column(table, "order"), text, sizeof(text));
 	if (atoi(text) != (int)e->order)
 		differs("folios: order: got '%s', want %u", text, e->order);
-	cell(line, column_of(table, "type"), text, sizeof(text));
+	table_cell(line, table_column(table, "type"), text, sizeof(text));
 	if (strcmp(text, kind_name(e->kind)))
 		differs("folios: type: got '%s', want %s", text, kind_name(e->kind));
 }

@@ -83,6 +83,8 @@ void module_ready(void)
 	/* An earlier case may have left its filter. */
 	ret = fmi_write("filter", "order=any type=any disagreeing=0");
 	fmi_assert(ret > 0, "cannot write filter: %s", strerror(-ret));
+	ret = fmi_write("examples", "any");
+	fmi_assert(ret > 0, "cannot write examples: %s", strerror(-ret));
 	ret = fmi_read("enable", text, sizeof(text));
 	fmi_assert(ret > 0, "cannot read enable: %s", strerror(-ret));
 	if (text[0] == '1')

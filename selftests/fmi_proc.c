@@ -24,11 +24,13 @@
 enum opcode {
 	OP_EXIT, OP_FORK, OP_WAIT, OP_MMAP, OP_MUNMAP, OP_READ, OP_WRITE, OP_MADVISE,
 	OP_MPROTECT, OP_MREMAP, OP_VMSPLICE, OP_URING, OP_UNPIN, OP_UFFD_WP, OP_MOVE_PAGES,
+	OP_UFFD_MINOR, OP_UFFD_CONTINUE,
 };
 
 static const char *const op_names[] = {
 	"exit", "fork", "wait", "mmap", "munmap", "read", "write", "madvise", "mprotect",
 	"mremap", "vmsplice", "io_uring", "unpin", "userfaultfd", "move_pages",
+	"userfaultfd", "UFFDIO_CONTINUE",
 };
 
 struct op {
@@ -149,6 +151,27 @@ static long do_uffd_wp(const struct op *op)
 	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp);
 }
 
+static long do_uffd_minor(const struct op *op)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MINOR_SHMEM };
+	struct uffdio_register reg = {
+		.range = { .start = op->a, .len = op->b },
+		.mode = UFFDIO_REGISTER_MODE_MINOR,
+	};
+
+	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		return -1;
+	return ioctl(uffd, UFFDIO_REGISTER, &reg);
+}
+
+static long do_uffd_continue(const struct op *op)
+{
+	struct uffdio_continue cont = { .range = { .start = op->a, .len = op->b } };
+
+	return ioctl(uffd, UFFDIO_CONTINUE, &cont);
+}
+
 static long do_move_pages(const struct op *op)
 {
 	void **pages = calloc(op->b, sizeof(*pages));
@@ -216,6 +239,10 @@ static long do_op(const struct op *op)
 		return do_uffd_wp(op);
 	case OP_MOVE_PAGES:
 		return do_move_pages(op);
+	case OP_UFFD_MINOR:
+		return do_uffd_minor(op);
+	case OP_UFFD_CONTINUE:
+		return do_uffd_continue(op);
 	}
 	errno = ENOSYS;
 	return -1;
@@ -380,6 +407,19 @@ void p_uffd_wp(int who, unsigned long va, unsigned long len, unsigned long first
 
 	if (ask(who, op) < 0)
 		fmi_skip("no write protection by userfaultfd: %s", strerror(errno));
+}
+
+void p_uffd_minor(int who, unsigned long va, unsigned long len)
+{
+	struct op op = { .code = OP_UFFD_MINOR, .a = va, .b = len };
+
+	if (ask(who, op) < 0)
+		fmi_skip("no minor faults by userfaultfd: %s", strerror(errno));
+}
+
+void p_uffd_continue(int who, unsigned long va, unsigned long len)
+{
+	must(who, (struct op){ .code = OP_UFFD_CONTINUE, .a = va, .b = len });
 }
 
 void p_move_pages(int who, unsigned long va, unsigned long pages, int node)

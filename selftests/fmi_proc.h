@@ -41,6 +41,13 @@ void p_uring_pin(int who, unsigned long va, unsigned long len);
 void p_unpin(int who);
 /* userfaultfd: register a range for write protection, protect pages; skips if not possible. */
 void p_uffd_wp(int who, unsigned long va, unsigned long len, unsigned long first, unsigned long n);
+/* userfaultfd: register a range of shared memory for minor faults; skips if not possible. */
+void p_uffd_minor(int who, unsigned long va, unsigned long len);
+/*
+ * UFFDIO_CONTINUE: maps what the page cache has at these addresses. A child of the actor that
+ * registered has its file descriptor, and maps into the memory of that actor.
+ */
+void p_uffd_continue(int who, unsigned long va, unsigned long len);
 /* move_pages(2) of the whole range to a node; errors fail the case. */
 void p_move_pages(int who, unsigned long va, unsigned long pages, int node);
 

@@ -72,6 +72,26 @@ void fmi_skip(const char *fmt, ...)
 	_exit(KSFT_SKIP);
 }
 
+/*
+ * The memory of the tests themselves is not to become large folios, not even before main():
+ * starts the program again with that switched off, until all sizes are.
+ */
+static void __attribute__((constructor)) start_small(int argc, char **argv)
+{
+	char path[512];
+	ssize_t len;
+
+	(void)argc;
+	if (prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) != 0)
+		return;
+	/* By its own path: the name of the process comes from it. */
+	len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	if (len <= 0 || prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
+		return;
+	path[len] = '\0';
+	execv(path, argv);
+}
+
 static void restore_and_die(int sig)
 {
 	thp_restore();
@@ -212,6 +232,7 @@ int fmi_run(int argc, char **argv, const struct fmi_test *tests, size_t nr)
 	/* Orphaned actors become children of this process. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	thp_save();
+	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
 	signal(SIGINT, restore_and_die);
 	signal(SIGTERM, restore_and_die);
 	plan = all(tests, nr, only, false);

@@ -13,7 +13,7 @@
 #include "fmi_scene.h"
 #include "fmi_util.h"
 
-static char text[1 << 19];
+static char text[1 << 24];
 
 static const struct {
 	const char *name;
@@ -25,11 +25,24 @@ static const struct {
 	{ "stats", 0400, NULL },
 	{ "definitions", 0400, "id\tformula\tclaims\tsource" },
 	{ "disagreement", 0400, "definition\tquestion\tevaluated\tfalse_yes\tfalse_no\tunknown\t"
-				"episodes\twrong_now\ttime_wrong_ns" },
-	{ "folios", 0400, "pfn\torder\ttype\tstate\ttotal\tentire\tpage\tfirst_page\tmax_page\t"
-			  "nr_pages_mapped\tvma_pt\tvma\tmm\tfull\tpartial\ttotal_pages\t"
-			  "kernel_large\tkernel_entire\tkernel_nr_pages_mapped\tkernel_shared\t"
-			  "kernel_partially_mapped\twrong" },
+				"episodes\twrong_now\ttime_wrong_ns\tcompared\tflips\tsince_ns" },
+	{ "disagreement_orders", 0400,
+	  "definition\tquestion\ttype\torder\tevaluated\tfalse_yes\tfalse_no\tunknown\t"
+	  "episodes\twrong_now\ttime_wrong_ns\tcompared\tflips\tsince_ns" },
+	{ "disagreement_operations", 0400,
+	  "definition\tquestion\toperation\tevaluated\twrong\tepisodes\tsince_ns" },
+	{ "questions", 0400, NULL },
+	{ "preview", 0600, NULL },
+	{ "decisions", 0400, NULL },
+	{ "folios", 0400,
+	  "pfn\torder\ttype\tstate\ttotal\tentire\tpage\tfirst_page\tmax_page\tavg_page\t"
+	  "nr_pages_mapped\ttotal_pages\tvma_pt\tvma_pt_counter\tvma\tvma_counter\t"
+	  "vma_saturating\tvma_saturating_counter\tmm\tfull\tpartial\tpartial_rule\tcreator\t"
+	  "owner_vma\tdouble_map\trmap_id\tmm_id\test_nr_pages\test_nr_mapped\test_one\tref_once\t"
+	  "page_vma\tstat_any\tkernel_large\tkernel_entire\tkernel_nr_pages_mapped\t"
+	  "kernel_shared\tkernel_partially_mapped\twrong" },
+	{ "examples", 0600, "definition\tquestion\tanswer\ttype\torder\ttime_ns\tpid\tcomm\t"
+			    "operation\tpfn\tmappers\tvalues" },
 	{ "filter", 0600, NULL },
 	{ "folio", 0600, NULL },
 	{ "audit", 0600, NULL },
@@ -109,7 +122,7 @@ static void stats_begin_with_what_was_not_seen(struct fmi_scene *s)
 		"events_nonlinear", "events_hugetlb", "events_zone_device",
 		"events_not_rmappable", "events_small", "untracked_add", "untracked_remove",
 		"missed", "add_pte", "checked", "suspects", "tracked_folios", "records",
-		"windows_opened", "windows_open", "memory_kb",
+		"windows_opened", "windows_open", "examples", "memory_kb",
 	};
 	size_t next = 0;
 	const char *line;

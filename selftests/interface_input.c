@@ -86,6 +86,22 @@ static void filter_refuses(struct fmi_scene *s)
 	fmi_assert(fmi_write("filter", "order=any type=any disagreeing=0") > 0, "filter");
 }
 
+static void examples_refuses(struct fmi_scene *s)
+{
+	const struct bad bad[] = {
+		{ "definition", EINVAL }, { "definition=", EINVAL }, { "definition=bogus", EINVAL },
+		{ "question=bogus", EINVAL }, { "type=bogus", EINVAL }, { "order=x", EINVAL },
+		{ "order=400", EINVAL }, { "any any", EINVAL }, { "any=any", EINVAL },
+		{ "definition=mm question=bogus", EINVAL }, { "\n", EINVAL }, { too_long, EINVAL },
+	};
+
+	(void)s;
+	/* Nothing passes: what other folios do changes nothing. */
+	fmi_assert(fmi_write("examples", "definition=mm question=shared") > 0, "examples");
+	refuses("examples", bad, ARRAY_SIZE(bad), true);
+	fmi_assert(fmi_write("examples", "any") > 0, "examples");
+}
+
 static void folio_refuses(struct fmi_scene *s)
 {
 	static char report[1 << 16];
@@ -124,7 +140,8 @@ static void audit_refuses(struct fmi_scene *s)
 
 static void read_only_files_refuse(struct fmi_scene *s)
 {
-	static const char *const names[] = { "stats", "definitions", "disagreement", "folios" };
+	static const char *const names[] = { "stats", "definitions", "disagreement", "decisions",
+					     "folios" };
 	char text[16];
 
 	(void)s;
@@ -138,7 +155,8 @@ static void others_cannot_open(struct fmi_scene *s)
 {
 	static const char *const names[] = {
 		"enable", "reset", "stats", "definitions", "disagreement", "folios", "filter",
-		"folio", "audit",
+		"folio", "audit", "decisions", "examples", "questions", "preview",
+		"disagreement_orders", "disagreement_operations",
 	};
 
 	(void)s;
@@ -155,6 +173,7 @@ static const struct fmi_test tests[] = {
 	{ "enable_refuses", enable_refuses, ON_ONCE },
 	{ "reset_refuses", reset_refuses, ON_ONCE },
 	{ "filter_refuses", filter_refuses, ON_ONCE },
+	{ "examples_refuses", examples_refuses, ON_ONCE },
 	{ "folio_refuses", folio_refuses, ON_ANON | ORDER4_ONLY },
 	{ "audit_refuses", audit_refuses, ON_ONCE },
 	{ "read_only_files_refuse", read_only_files_refuse, ON_ONCE },

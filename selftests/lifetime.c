@@ -129,7 +129,8 @@ static void an_open_file_refuses_rmmod(struct fmi_scene *s)
 {
 	static const char *const names[] = {
 		"enable", "stats", "definitions", "disagreement", "folios", "filter", "folio",
-		"audit",
+		"audit", "decisions", "examples", "questions", "preview",
+		"disagreement_orders", "disagreement_operations",
 	};
 
 	(void)s;

@@ -6,7 +6,14 @@
 #include <linux/pgtable.h>	/* pmd_t */
 #include <linux/sort.h>	/* core's sort has panic paths */
 #include <linux/stop_machine.h>	/* arming */
+#include "asker.h"
+#include "census.h"
+#include "operation.h"
+#include "procwalk.h"
+#include "disagree.h"
+#include "rmapwalk.h"
 #include "shims.h"
+#include "who.h"
 
 /* bindgen does not evaluate the macro. */
 enum {

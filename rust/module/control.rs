@@ -15,6 +15,8 @@ use fmi_model::Kind;
 
 use crate::{
     audit::Audit,
+    env::now_ns,
+    preview::Preview,
     session::Session,
     tracker::Tracker, //
 };
@@ -30,6 +32,50 @@ pub(crate) struct Filter {
     pub(crate) disagreeing: bool,
 }
 
+/// Statistics that start anew together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// `stats`.
+    Stats,
+    /// `disagreement`, `disagreement_orders` and `disagreement_operations`.
+    Disagreement,
+    /// What was asked, in `decisions`; its states are those of [`Group::Disagreement`].
+    Decisions,
+    /// `questions`.
+    Questions,
+    /// `examples`.
+    Examples,
+    /// `preview`: what it shows the change since.
+    Preview,
+}
+
+/// Number of [`Group`]s.
+const NR_GROUPS: usize = 6;
+
+impl Group {
+    /// All groups.
+    pub(crate) const ALL: [Self; NR_GROUPS] = [
+        Self::Stats,
+        Self::Disagreement,
+        Self::Decisions,
+        Self::Questions,
+        Self::Examples,
+        Self::Preview,
+    ];
+
+    /// Returns the name that is written to `reset`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stats => "stats",
+            Self::Disagreement => "disagreement",
+            Self::Decisions => "decisions",
+            Self::Questions => "questions",
+            Self::Examples => "examples",
+            Self::Preview => "preview",
+        }
+    }
+}
+
 /// Everything behind the debugfs directory.
 #[pin_data]
 pub(crate) struct Control {
@@ -43,18 +89,26 @@ pub(crate) struct Control {
     /// The last audit.
     #[pin]
     pub(crate) audit: Mutex<Option<Audit>>,
+    /// Since when each group counts, by position in [`Group::ALL`].
+    #[pin]
+    since_ns: Mutex<[u64; NR_GROUPS]>,
+    /// What the `preview` file shows and compares with.
+    #[pin]
+    pub(crate) preview: Preview,
 }
 
 impl Control {
     /// Creates it with tracking off; `bytes` bounds the shadow's memory.
     pub(crate) fn new(bytes: usize) -> Result<Arc<Self>> {
-        let tracker = Tracker::new()?;
+        let tracker = Tracker::new(bytes)?;
         Arc::pin_init(
             pin_init!(Self {
                 session <- Session::new(tracker, bytes),
                 filter <- new_mutex!(Filter::default()),
                 selected <- new_mutex!(None),
                 audit <- new_mutex!(None),
+                since_ns <- new_mutex!([now_ns(); NR_GROUPS]),
+                preview <- Preview::new(),
             }),
             GFP_KERNEL,
         )
@@ -63,5 +117,40 @@ impl Control {
     /// Returns shadow and windows.
     pub(crate) fn tracker(&self) -> &Tracker {
         self.session.tracker()
+    }
+
+    /// Starts a group of statistics anew.
+    ///
+    /// # Errors
+    ///
+    /// For [`Group::Preview`], which is read: `ENOMEM`, `EINTR`.
+    pub(crate) fn reset(&self, group: Group) -> Result {
+        let tracker = self.tracker();
+        match group {
+            Group::Stats => self.session.reset_counters(),
+            Group::Disagreement => tracker.table.reset_tables(&tracker.env()),
+            Group::Decisions => tracker.table.reset_asked(),
+            Group::Questions => tracker.table.reset_figures(),
+            Group::Examples => tracker.examples.clear(),
+            Group::Preview => self.preview.rebase(tracker)?,
+        }
+        let mut since_ns = self.since_ns.lock();
+        for (since_ns, _) in since_ns
+            .iter_mut()
+            .zip(Group::ALL)
+            .filter(|(_, g)| *g == group)
+        {
+            *since_ns = now_ns();
+        }
+        Ok(())
+    }
+
+    /// Returns since when a group counts, by the monotonic clock.
+    pub(crate) fn since_ns(&self, group: Group) -> u64 {
+        let since_ns = self.since_ns.lock();
+        let mut groups = since_ns.iter().zip(Group::ALL);
+        groups
+            .find(|(_, g)| *g == group)
+            .map_or(0, |(since_ns, _)| *since_ns)
     }
 }

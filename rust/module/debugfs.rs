@@ -35,6 +35,8 @@ pub(crate) trait File<T>: 'static {
     const NAME: &'static CStr;
     /// Permissions.
     const MODE: u16;
+    /// Bytes of text to expect, if it is much: text that does not fit is made once more.
+    const SIZE: usize = 0;
 
     /// Writes the content; an error becomes the result of `read(2)`.
     fn show(_data: &T, _m: &SeqFile) -> Result {
@@ -52,6 +54,8 @@ pub(crate) trait File<T>: 'static {
 pub(crate) trait Table<T>: 'static {
     /// Name in the directory.
     const NAME: &'static CStr;
+    /// Permissions.
+    const MODE: u16 = 0o400;
 
     /// Writes the header line.
     fn header(data: &T, m: &SeqFile);
@@ -61,6 +65,11 @@ pub(crate) trait Table<T>: 'static {
 
     /// Writes the line at `position`; nothing if it is gone.
     fn line(data: &T, m: &SeqFile, position: u64);
+
+    /// Takes what was written, as [`File::store`] does.
+    fn store(_data: &T, _text: &str) -> Result {
+        Err(EINVAL)
+    }
 }
 
 struct FileOps<T, F>(PhantomData<(T, F)>);
@@ -81,7 +90,13 @@ impl<T: Send + Sync + 'static, F: File<T>> FileOps<T, F> {
     /// `inode` and `file` must be valid, and `i_private` must point to a live `T`.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: By the safety requirements of this function.
-        unsafe { bindings::single_open(file, Some(Self::show), (*inode).i_private) }
+        unsafe {
+            let data = (*inode).i_private;
+            match F::SIZE {
+                0 => bindings::single_open(file, Some(Self::show), data),
+                size => bindings::single_open_size(file, Some(Self::show), data, size),
+            }
+        }
     }
 
     /// # Safety
@@ -110,19 +125,30 @@ impl<T: Send + Sync + 'static, F: File<T>> FileOps<T, F> {
                 .private
                 .cast::<T>()
         };
-        from_result(|| {
-            let mut text = [0u8; MAX_WRITE];
-            let text = text.get_mut(..len).ok_or(EINVAL)?;
-            UserSlice::new(UserPtr::from_ptr(buf.cast_mut().cast()), len)
-                .reader()
-                .read_slice(text)?;
-            let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
-            F::store(data, text.trim())?;
-            // SAFETY: By the safety requirements of this function.
-            unsafe { *pos += len as bindings::loff_t };
-            Ok(len as isize)
-        })
+        // SAFETY: By the safety requirements of this function.
+        let pos = unsafe { &mut *pos };
+        take_text(buf, len, pos, |text| F::store(data, text))
     }
+}
+
+/// Calls `f` with what was written, without white space at either end.
+fn take_text(
+    buf: *const ffi::c_char,
+    len: usize,
+    pos: &mut bindings::loff_t,
+    f: impl FnOnce(&str) -> Result,
+) -> isize {
+    from_result(|| {
+        let mut text = [0u8; MAX_WRITE];
+        let text = text.get_mut(..len).ok_or(EINVAL)?;
+        UserSlice::new(UserPtr::from_ptr(buf.cast_mut().cast()), len)
+            .reader()
+            .read_slice(text)?;
+        let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
+        f(text.trim())?;
+        *pos += len as bindings::loff_t;
+        Ok(len as isize)
+    })
 }
 
 struct TableOps<T, F>(PhantomData<(T, F)>);
@@ -132,6 +158,7 @@ impl<T: Send + Sync + 'static, F: Table<T>> TableOps<T, F> {
         owner: (&raw const bindings::__this_module).cast_mut(),
         open: Some(Self::open),
         read: Some(bindings::seq_read),
+        write: Some(Self::write),
         llseek: Some(bindings::seq_lseek),
         release: Some(bindings::seq_release),
         ..pin_init::zeroed()
@@ -157,6 +184,26 @@ impl<T: Send + Sync + 'static, F: Table<T>> TableOps<T, F> {
             }
             rc
         }
+    }
+
+    /// # Safety
+    ///
+    /// `file` must have been opened by [`Self::open`], and `pos` must be valid.
+    unsafe extern "C" fn write(
+        file: *mut bindings::file,
+        buf: *const ffi::c_char,
+        len: usize,
+        pos: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: `open()` made a seq_file with a live `T` as its private data.
+        let data = unsafe {
+            &*(*(*file).private_data.cast::<bindings::seq_file>())
+                .private
+                .cast::<T>()
+        };
+        // SAFETY: By the safety requirements of this function.
+        let pos = unsafe { &mut *pos };
+        take_text(buf, len, pos, |text| F::store(data, text))
     }
 
     /// # Safety
@@ -270,7 +317,7 @@ impl<T: Send + Sync + 'static> Dir<T> {
 
     /// Adds a table.
     pub(crate) fn table<F: Table<T>>(self) -> Self {
-        self.create(F::NAME, 0o400, &TableOps::<T, F>::OPS);
+        self.create(F::NAME, F::MODE, &TableOps::<T, F>::OPS);
         self
     }
 }

@@ -8,25 +8,29 @@ use kernel::{
 };
 
 use fmi_model::{
+    Disagreement,
     Env,
     Geometry,
     KernelCounts, //
 };
 
 use crate::{
+    examples::Store,
     raw,
+    trace,
     window::Windows, //
 };
 
 /// The kernel as the model sees it.
 pub(crate) struct KernelEnv<'a> {
     windows: &'a Windows,
+    examples: &'a Store,
 }
 
 impl<'a> KernelEnv<'a> {
-    /// Creates the view with these windows.
-    pub(crate) fn new(windows: &'a Windows) -> Self {
-        Self { windows }
+    /// Creates the view with these windows; examples go to the store.
+    pub(crate) fn new(windows: &'a Windows, examples: &'a Store) -> Self {
+        Self { windows, examples }
     }
 }
 
@@ -82,6 +86,11 @@ impl Env for KernelEnv<'_> {
         self.windows.any_open() && self.windows.ticket_open(ticket)
     }
 
+    fn disagree(&self, d: Disagreement<'_>) {
+        trace::disagree(&d);
+        self.examples.add(d, now_ns());
+    }
+
     fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
         let mut c = raw::fmi_counts::default();
         // SAFETY: `c` is valid; any pfn may be asked for.
@@ -100,9 +109,15 @@ impl Env for KernelEnv<'_> {
             partially_mapped: c.partially_mapped,
             swapcache: c.swapcache,
             refcount: c.refcount,
+            expected_refs: c.expected_refs,
             anon: c.anon,
             order: c.order,
         })
+    }
+
+    fn anon_exclusive(&self, pfn: u64, order: u8, i: u32) -> bool {
+        // SAFETY: Any pfn may be asked for.
+        unsafe { raw::fmi_page_anon_exclusive(pfn as usize, u32::from(order), i) }
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Data flow: hooked kernel functions ([`hook`]) -> [`tracker`] -> [`table`] (the shards of
 //! `fmi_model`, one lock each) -> debugfs ([`report`]). [`window`] keeps what changes without calls,
-//! [`walk`] and [`audit`] look at page tables themselves.
+//! [`walk`] and [`audit`] look at page tables themselves, [`preview`] at what `/proc` shows.
 
 #![crate_name = "folio_mapcount"]
 #![deny(unsafe_code)]
@@ -15,6 +15,8 @@ use kernel::{
 };
 
 mod audit;
+#[expect(unsafe_code, reason = "calls the walk of the census")]
+mod census;
 mod check;
 #[expect(unsafe_code, reason = "per-CPU counters")]
 mod class;
@@ -26,19 +28,31 @@ mod debugfs;
     reason = "reads time, grace periods and counters of the kernel"
 )]
 mod env;
+mod examples;
 mod hook;
 #[expect(unsafe_code, reason = "references to MMs")]
 mod mm;
+#[expect(unsafe_code, reason = "reads the state of VMAs")]
+mod operation;
+mod preview;
+#[expect(unsafe_code, reason = "calls the walk of a process's memory")]
+mod procwalk;
 #[expect(unsafe_code, reason = "grace periods and stop_machine")]
 mod quiesce;
 #[expect(unsafe_code, reason = "generated bindings")]
 mod raw;
 mod report;
+#[expect(unsafe_code, reason = "calls the walk over the reverse map")]
+mod rmapwalk;
 mod session;
 mod table;
+#[expect(unsafe_code, reason = "fires the tracepoint")]
+mod trace;
 mod tracker;
 #[expect(unsafe_code, reason = "calls the page-table walk")]
 mod walk;
+#[expect(unsafe_code, reason = "asks for names of threads and MMs")]
+mod who;
 mod window;
 
 use control::Control;

@@ -38,6 +38,65 @@ impl MmRef {
         NonNull::new(mm).map(Self).ok_or(ESRCH)
     }
 
+    /// Returns the MM of every process, each once. None of them goes away before it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn all() -> Result<KVVec<Self>> {
+        let mms = MmStruct::all()?;
+        let mut users = KVVec::with_capacity(mms.len(), GFP_KERNEL)?;
+        for mm in mms.iter().filter_map(MmStruct::users) {
+            users.push(mm, GFP_KERNEL)?;
+        }
+        Ok(users)
+    }
+
+    /// Returns the address of the structure as an identity.
+    pub(crate) fn id(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    /// Waits until nobody changes the VMAs.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the caller was killed.
+    pub(crate) fn wait_for_writers(&self) -> Result {
+        // SAFETY: Valid by the type invariant.
+        to_result(unsafe { raw::fmi_mmap_read_lock_killable(self.0.as_ptr()) })?;
+        // SAFETY: The lock was taken.
+        unsafe { raw::fmi_mmap_read_unlock(self.0.as_ptr()) };
+        Ok(())
+    }
+
+    /// Locks the VMAs against changes.
+    pub(crate) fn read_lock(&self) -> ReadGuard<'_> {
+        // SAFETY: Valid by the type invariant; the guard unlocks.
+        unsafe { raw::fmi_mmap_read_lock(self.0.as_ptr()) };
+        ReadGuard(self)
+    }
+
+    /// The same; a caller that is killed does not wait.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the caller was killed.
+    pub(crate) fn read_lock_killable(&self) -> Result<ReadGuard<'_>> {
+        // SAFETY: Valid by the type invariant; the guard unlocks.
+        to_result(unsafe { raw::fmi_mmap_read_lock_killable(self.0.as_ptr()) })?;
+        Ok(ReadGuard(self))
+    }
+}
+
+/// A reference to the structure of an MM only: its users may go, and its page tables with them.
+///
+/// # Invariants
+///
+/// The pointer is valid and the reference is owned.
+pub(crate) struct MmStruct(NonNull<bindings::mm_struct>);
+
+impl MmStruct {
     /// Returns the MM of every process, each once.
     ///
     /// # Errors
@@ -78,7 +137,7 @@ impl MmRef {
             }
             let mut unique = KVVec::with_capacity(refs.len(), GFP_KERNEL)?;
             for mm in refs {
-                if unique.last().is_none_or(|last: &Self| last.id() != mm.id()) {
+                if unique.last().is_none_or(|last: &Self| last.0 != mm.0) {
                     unique.push(mm, GFP_KERNEL)?;
                 }
             }
@@ -86,37 +145,26 @@ impl MmRef {
         }
     }
 
-    /// Returns the address of the structure as an identity.
-    pub(crate) fn id(&self) -> usize {
-        self.0.as_ptr() as usize
-    }
-
-    /// Waits until nobody changes the VMAs.
-    ///
-    /// # Errors
-    ///
-    /// `EINTR` if the caller was killed.
-    pub(crate) fn wait_for_writers(&self) -> Result {
+    /// Returns a reference to the users, unless they are gone.
+    pub(crate) fn users(&self) -> Option<MmRef> {
         // SAFETY: Valid by the type invariant.
-        to_result(unsafe { raw::fmi_mmap_read_lock_killable(self.0.as_ptr()) })?;
-        // SAFETY: The lock was taken.
-        unsafe { raw::fmi_mmap_read_unlock(self.0.as_ptr()) };
-        Ok(())
+        let taken = unsafe { raw::fmi_mmget_not_zero(self.0.as_ptr()) };
+        // INVARIANT: The reference was just taken.
+        taken.then_some(MmRef(self.0))
     }
+}
 
-    /// Locks the VMAs against changes.
-    pub(crate) fn read_lock(&self) -> ReadGuard<'_> {
-        // SAFETY: Valid by the type invariant; the guard unlocks.
-        unsafe { raw::fmi_mmap_read_lock(self.0.as_ptr()) };
-        ReadGuard(self)
+impl Drop for MmStruct {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { raw::fmi_mmdrop(self.0.as_ptr()) };
     }
 }
 
 impl Drop for MmRef {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant. The last put may sleep; an `MmRef` is dropped in process
-        // context, under mutexes at most.
-        unsafe { bindings::mmput(self.0.as_ptr()) };
+        // SAFETY: By the type invariant. The last put does not tear the MM down here.
+        unsafe { raw::mmput_async(self.0.as_ptr()) };
     }
 }
 
@@ -190,7 +238,7 @@ impl ReadGuard<'_> {
 
 impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
-        // SAFETY: `MmRef::read_lock()` took the lock.
+        // SAFETY: Who made the guard took the lock.
         unsafe { raw::fmi_mmap_read_unlock(self.0 .0.as_ptr()) };
     }
 }
@@ -236,4 +284,10 @@ pub(crate) fn current_has_return_stack() -> bool {
 pub(crate) fn current_task() -> usize {
     // SAFETY: There is always a running task.
     unsafe { raw::fmi_current() as usize }
+}
+
+/// Returns the thread id of the running task in the initial namespace.
+pub(crate) fn current_pid() -> u32 {
+    // SAFETY: Only reads the running task.
+    unsafe { raw::fmi_current_pid() as u32 }
 }

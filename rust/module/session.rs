@@ -22,17 +22,16 @@ use kernel::{
 use crate::{
     check,
     class,
-    env::{
-        now_ns,
-        ram_bytes, //
-    },
+    env::ram_bytes,
     hook::{
         call,
         entry, //
     },
     mm::MmRef,
+    operation,
     quiesce,
     tracker::{
+        AskHook,
         ProgressHook,
         RareHook,
         RmapHook,
@@ -68,9 +67,10 @@ pub(crate) fn bound(mem_kb: u64) -> Result<usize> {
 
 /// The registered hooks.
 ///
-/// Fields are dropped in declaration order: no more events, then no more progress of windows, then
+/// Fields are dropped in declaration order: no more questions, no more events, then no more progress of windows, then
 /// no more windows.
 struct Hooks {
+    _ask: Option<Pin<KBox<entry::Registration<AskHook>>>>,
     _rmap: Pin<KBox<entry::Registration<RmapHook>>>,
     progress: Pin<KBox<call::Registration<ProgressHook>>>,
     rare: Pin<KBox<call::Registration<RareHook>>>,
@@ -100,7 +100,19 @@ impl Hooks {
             ),
             GFP_KERNEL,
         )?;
+        let ask = if tracker.ask_sites().is_empty() {
+            None
+        } else {
+            Some(KBox::pin_init(
+                entry::Registration::new(
+                    tracker.ask_sites().ips(),
+                    Arc::new(AskHook(tracker.clone()), GFP_KERNEL)?,
+                ),
+                GFP_KERNEL,
+            )?)
+        };
         Ok(Self {
+            _ask: ask,
             _rmap: rmap,
             progress,
             rare,
@@ -115,7 +127,6 @@ impl Hooks {
 
 struct State {
     hooks: Option<Hooks>,
-    since_ns: u64,
     /// What earlier hooks missed since the last reset.
     missed: u64,
     /// What the present hooks had missed at the last reset.
@@ -139,7 +150,6 @@ impl Session {
             bytes,
             state <- new_mutex!(State {
                 hooks: None,
-                since_ns: now_ns(),
                 missed: 0,
                 missed_before: 0,
             }),
@@ -208,16 +218,16 @@ impl Session {
         self.tracker.windows.clear();
     }
 
-    /// Sets the statistics to zero.
-    pub(crate) fn reset(&self) {
+    /// Sets the counters of `stats` to zero.
+    pub(crate) fn reset_counters(&self) {
         let mut state = self.state.lock();
-        self.tracker.reset();
+        self.tracker.reset_counters();
         check::reset();
         class::reset();
+        operation::reset();
         let missed = state.hooks.as_ref().map_or(0, |hooks| hooks.missed());
         state.missed_before = missed;
         state.missed = 0;
-        state.since_ns = now_ns();
     }
 
     /// Returns the bytes that the module holds for shadow and statistics.
@@ -225,12 +235,8 @@ impl Session {
         self.tracker
             .table
             .bytes()
+            .saturating_add(self.tracker.examples.bytes())
             .saturating_add(size_of_val(&*self.tracker))
-    }
-
-    /// Returns since when the statistics count.
-    pub(crate) fn since_ns(&self) -> u64 {
-        self.state.lock().since_ns
     }
 
     /// Returns how many rare calls the kernel admits it did not report.

@@ -222,6 +222,12 @@ struct mm_struct *fmi_vma_mm(const struct vm_area_struct *vma)
 	return vma->vm_mm;
 }
 
+/* The id that the kernel's owner slots use for the MM. */
+u32 fmi_vma_mm_id(const struct vm_area_struct *vma)
+{
+	return vma->vm_mm->mm_id;
+}
+
 unsigned long fmi_vma_start(const struct vm_area_struct *vma)
 {
 	return vma->vm_start;
@@ -280,6 +286,23 @@ static struct folio *folio_at(unsigned long pfn, unsigned int order)
 	return (struct folio *)page;
 }
 
+/*
+ * What folio_expected_ref_count() says, which warns about a page with a type:
+ * without a reference this may be another page by now.
+ */
+static int expected_refs(const struct folio *folio)
+{
+	unsigned int order = folio_order(folio);
+	int refs = folio_large_mapcount(folio);
+
+	refs += folio_test_swapcache(folio) << order;
+	if (!folio_test_anon(folio)) {
+		refs += !!READ_ONCE(folio->mapping) << order;
+		refs += folio_test_private(folio);
+	}
+	return refs;
+}
+
 /**
  * fmi_folio_counts - read the kernel's counters of a folio
  * @pfn: head page
@@ -304,6 +327,7 @@ bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 	counts->per_page = IS_ENABLED(CONFIG_PAGE_MAPCOUNT);
 	counts->nr_pages_mapped = atomic_read(&folio->_nr_pages_mapped);
 	counts->refcount = folio_ref_count(folio);
+	counts->expected_refs = expected_refs(folio);
 	for (i = 0; i < 2; i++) {
 		counts->mm_id[i] = READ_ONCE(folio->_mm_id[i]) & MM_ID_MASK;
 		counts->mm_id_mapcount[i] = READ_ONCE(folio->_mm_id_mapcount[i]) + 1;
@@ -339,6 +363,24 @@ bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 	for (i = 0; i < nr; i++)
 		counts[i] = atomic_read(&folio_page(folio, first + i)->_mapcount) + 1;
 	return true;
+}
+
+/**
+ * fmi_page_anon_exclusive - whether a page is marked as exclusive to its MM
+ * @pfn: head page
+ * @order: order that the folio is expected to have
+ * @i: page, counted from the head; 0 if a PMD maps the folio
+ *
+ * Return: PageAnonExclusive(), which must not be asked of other pages; false
+ * if there is no such anonymous folio.
+ */
+bool fmi_page_anon_exclusive(unsigned long pfn, unsigned int order,
+			     unsigned int i)
+{
+	struct folio *folio = folio_at(pfn, order);
+
+	return folio && folio_test_anon(folio) && i < folio_nr_pages(folio) &&
+	       test_bit(PG_anon_exclusive, &folio_page(folio, i)->flags.f);
 }
 
 /**
@@ -382,6 +424,12 @@ struct task_struct *fmi_current(void)
 	return current;
 }
 
+/* The thread id in the initial namespace. */
+int fmi_current_pid(void)
+{
+	return task_pid_nr(current);
+}
+
 /*
  * Whether the exit hooks see the running task: one that was being forked when
  * they were placed has no return stack, for life.
@@ -397,7 +445,7 @@ bool fmi_current_has_return_stack(void)
  * @nr: capacity of @mms
  *
  * Return: the number found; only the first @nr are stored, each with a
- * reference on its users.
+ * reference on the structure.
  */
 size_t fmi_collect_mms(struct mm_struct **mms, size_t nr)
 {
@@ -413,7 +461,7 @@ size_t fmi_collect_mms(struct mm_struct **mms, size_t nr)
 			if (t->mm && !(t->flags & PF_KTHREAD)) {
 				mm = t->mm;
 				if (found < nr)
-					mmget(mm);
+					mmgrab(mm);
 			}
 			task_unlock(t);
 			if (mm) {
@@ -426,6 +474,17 @@ size_t fmi_collect_mms(struct mm_struct **mms, size_t nr)
 	}
 	rcu_read_unlock();
 	return found;
+}
+
+/* Take a reference to the users of an MM, if there are any left. */
+bool fmi_mmget_not_zero(struct mm_struct *mm)
+{
+	return mmget_not_zero(mm);
+}
+
+void fmi_mmdrop(struct mm_struct *mm)
+{
+	mmdrop(mm);
 }
 
 /**

@@ -72,6 +72,8 @@ struct fmi_site {
  * @refcount: folio_ref_count()
  * @mm_id: the two owner slots, 0 is unused
  * @mm_id_mapcount: mappings counted in each slot
+ * @expected_refs: references by mappings, page cache, swap cache, PG_private:
+ *                 what folio_expected_ref_count() says
  * @per_page: CONFIG_PAGE_MAPCOUNT, @nr_pages_mapped and _mapcount are kept
  * @shared_bit: the "maybe mapped shared" bit as stored
  * @maybe_mapped_shared: folio_maybe_mapped_shared()
@@ -87,6 +89,7 @@ struct fmi_counts {
 	int refcount;
 	u32 mm_id[2];
 	int mm_id_mapcount[2];
+	int expected_refs;
 	bool per_page;
 	bool shared_bit;
 	bool maybe_mapped_shared;
@@ -112,6 +115,7 @@ void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
 
 /* VMA fields. */
 struct mm_struct *fmi_vma_mm(const struct vm_area_struct *vma);
+u32 fmi_vma_mm_id(const struct vm_area_struct *vma);
 unsigned long fmi_vma_start(const struct vm_area_struct *vma);
 unsigned long fmi_vma_end(const struct vm_area_struct *vma);
 bool fmi_vma_is_hugetlb(const struct vm_area_struct *vma);
@@ -126,14 +130,19 @@ bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 		      struct fmi_counts *counts);
 bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 			unsigned int first, int *counts, unsigned int nr);
+bool fmi_page_anon_exclusive(unsigned long pfn, unsigned int order,
+			     unsigned int i);
 bool fmi_pfn_to_folio(unsigned long pfn, unsigned long *head_pfn,
 		      unsigned int *order, unsigned int *class,
 		      unsigned int *kind);
 
 /* Tasks and MMs. */
 struct task_struct *fmi_current(void);
+int fmi_current_pid(void);
 bool fmi_current_has_return_stack(void);
 size_t fmi_collect_mms(struct mm_struct **mms, size_t nr);
+bool fmi_mmget_not_zero(struct mm_struct *mm);
+void fmi_mmdrop(struct mm_struct *mm);
 
 /**
  * struct fmi_owner - a process that uses an MM

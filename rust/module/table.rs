@@ -13,14 +13,23 @@ use kernel::{
 };
 
 use fmi_model::{
+    Asked,
+    AskedTable,
+    Asks,
     Cell,
     Env,
     FolioEntry,
     Geometry,
+    Group,
+    History,
+    OperationCell,
     Record,
     Shard,
     ShardState,
-    CELLS, //
+    Tables,
+    NR_ASKED,
+    NR_ASKERS,
+    NR_OPERATIONS, //
 };
 
 use crate::env::geometry;
@@ -38,6 +47,7 @@ struct Storage {
     buckets: KVVec<u32>,
     record_buckets: KVVec<u32>,
     entries: KVVec<FolioEntry>,
+    history: KVVec<History>,
     records: KVVec<Record>,
     words: KVVec<u64>,
 }
@@ -52,6 +62,7 @@ impl Storage {
         let chunk = geometry.chunk_words();
         // One entry with its share of everything else.
         let unit = size_of::<FolioEntry>()
+            + size_of::<History>()
             + RECORDS_PER_2_ENTRIES * size_of::<Record>() / 2
             + 4 * size_of::<u32>()
             + chunk * size_of::<u64>() / 4;
@@ -61,6 +72,7 @@ impl Storage {
             buckets: zeroed(nr.next_power_of_two())?,
             record_buckets: zeroed(nr_records.next_power_of_two())?,
             entries: zeroed(nr)?,
+            history: zeroed(nr)?,
             records: zeroed(nr_records)?,
             words: zeroed(nr.div_ceil(4).max(4) * chunk)?,
         })
@@ -69,29 +81,78 @@ impl Storage {
     fn bytes(&self) -> usize {
         size_of::<u32>() * (self.buckets.len() + self.record_buckets.len())
             + size_of::<FolioEntry>() * self.entries.len()
+            + size_of::<History>() * self.history.len()
             + size_of::<Record>() * self.records.len()
             + size_of::<u64>() * self.words.len()
     }
 }
 
+/// The storage of a shard's tables.
+struct TableStorage {
+    cells: KVVec<Cell>,
+    groups: KVVec<Group>,
+    operations: KVVec<OperationCell>,
+    operation_groups: KVVec<u64>,
+}
+
+impl TableStorage {
+    fn new(geometry: Geometry) -> Result<Self> {
+        Ok(Self {
+            cells: zeroed(Tables::nr_cells(geometry.max_order))?,
+            groups: zeroed(Tables::nr_groups(geometry.max_order))?,
+            operations: zeroed(Tables::NR_OPERATION_CELLS)?,
+            operation_groups: zeroed(NR_OPERATIONS)?,
+        })
+    }
+
+    fn tables(&mut self) -> Tables<'_> {
+        Tables {
+            cells: &mut self.cells,
+            groups: &mut self.groups,
+            operations: &mut self.operations,
+            operation_groups: &mut self.operation_groups,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Cell>() * self.cells.len()
+            + size_of::<Group>() * self.groups.len()
+            + size_of::<OperationCell>() * self.operations.len()
+            + size_of::<u64>() * self.operation_groups.len()
+    }
+}
+
 struct Slot {
     state: ShardState,
-    cells: KVVec<Cell>,
+    tables: TableStorage,
+    asked: KVVec<Asked>,
+    asks: KVVec<Asks>,
     storage: Option<Storage>,
 }
 
 impl Slot {
     fn shard(&mut self) -> Option<Shard<'_>> {
+        self.parts().map(|(shard, _)| shard)
+    }
+
+    /// The shard, and the counts of what was asked about its folios.
+    fn parts(&mut self) -> Option<(Shard<'_>, AskedTable<'_>)> {
         let storage = self.storage.as_mut()?;
-        Some(Shard {
+        let shard = Shard {
             state: &mut self.state,
             buckets: &mut storage.buckets,
             record_buckets: &mut storage.record_buckets,
             entries: &mut storage.entries,
+            history: &mut storage.history,
             records: &mut storage.records,
             words: &mut storage.words,
-            cells: &mut self.cells,
-        })
+            tables: self.tables.tables(),
+        };
+        let asked = AskedTable {
+            asked: &mut self.asked,
+            asks: &mut self.asks,
+        };
+        Some((shard, asked))
     }
 }
 
@@ -107,11 +168,15 @@ impl Table {
         let geometry = geometry();
         let mut shards = KVec::with_capacity(NR_SHARDS, GFP_KERNEL)?;
         for _ in 0..NR_SHARDS {
-            let cells = zeroed(CELLS)?;
+            let tables = TableStorage::new(geometry)?;
+            let asked = zeroed(NR_ASKED)?;
+            let asks = zeroed(NR_ASKERS)?;
             let slot = KBox::pin_init(
                 new_spinlock!(Slot {
                     state: ShardState::new(geometry),
-                    cells,
+                    tables,
+                    asked,
+                    asks,
                     storage: None,
                 }),
                 GFP_KERNEL,
@@ -156,7 +221,9 @@ impl Table {
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |slot: &Slot| {
             size_of::<Slot>()
-                + slot.cells.len() * size_of::<Cell>()
+                + slot.tables.bytes()
+                + slot.asked.len() * size_of::<Asked>()
+                + slot.asks.len() * size_of::<Asks>()
                 + slot.storage.as_ref().map_or(0, Storage::bytes)
         };
         self.shards.iter().map(|shard| bytes(&shard.lock())).sum()
@@ -171,6 +238,24 @@ impl Table {
         slot.shard().as_mut().map(f)
     }
 
+    /// The same with the counts of what was asked about the folios of the shard.
+    pub(crate) fn with_asked(&self, pfn: u64, f: impl FnOnce(&mut Shard<'_>, &mut AskedTable<'_>)) {
+        let Some(shard) = self.shards.get(shard_of(pfn)) else {
+            return;
+        };
+        if let Some((mut shard, mut asked)) = shard.lock().parts() {
+            f(&mut shard, &mut asked);
+        }
+    }
+
+    /// Calls `f` with the counts of what was asked, shard by shard.
+    pub(crate) fn for_each_asked(&self, mut f: impl FnMut(&[Asked], &[Asks])) {
+        for shard in &self.shards {
+            let slot = shard.lock();
+            f(&slot.asked, &slot.asks);
+        }
+    }
+
     /// Calls `f` with shard `i`; `None` if there is no such shard.
     ///
     /// The inner `None` says that the shard has no storage. `f` runs under a spinlock.
@@ -183,27 +268,41 @@ impl Table {
         Some(slot.shard().as_mut().map(f))
     }
 
-    /// Calls `f` with the statistics of each shard.
-    pub(crate) fn for_each_state(&self, mut f: impl FnMut(&ShardState, &[Cell])) {
+    /// Calls `f` with counters, figures and tables of each shard, under its spinlock.
+    pub(crate) fn for_each_state(&self, mut f: impl FnMut(&ShardState, &Tables<'_>)) {
         for shard in &self.shards {
-            let slot = shard.lock();
-            f(&slot.state, &slot.cells);
+            let slot = &mut *shard.lock();
+            f(&slot.state, &slot.tables.tables());
         }
     }
 
-    /// Sets all statistics to zero; what is wrong now stays so, counted from now.
-    pub(crate) fn reset(&self, env: &dyn Env) {
+    /// Sets the counters of all shards to zero; numbers of what is there now stay.
+    pub(crate) fn reset_counters(&self) {
+        for shard in &self.shards {
+            shard.lock().state.reset_counters();
+        }
+    }
+
+    /// Sets the figures of all shards to zero.
+    pub(crate) fn reset_figures(&self) {
+        for shard in &self.shards {
+            shard.lock().state.reset_figures();
+        }
+    }
+
+    /// Sets the counts of what was asked to zero.
+    pub(crate) fn reset_asked(&self) {
         for shard in &self.shards {
             let mut slot = shard.lock();
-            match slot.shard() {
-                Some(mut shard) => shard.reset_tables(env),
-                None => {
-                    slot.state = ShardState::new(self.geometry);
-                    slot.cells
-                        .iter_mut()
-                        .for_each(|cell| *cell = Cell::default());
-                }
-            }
+            slot.asked.iter_mut().for_each(|a| *a = Asked::default());
+            slot.asks.iter_mut().for_each(|a| *a = Asks::default());
+        }
+    }
+
+    /// Starts the tables of all shards anew; what is wrong now stays so, counted from now.
+    pub(crate) fn reset_tables(&self, env: &dyn Env) {
+        for shard in &self.shards {
+            shard.lock().tables.tables().restart(env);
         }
     }
 }

@@ -19,17 +19,21 @@ use kernel::{
 };
 
 use fmi_model::{
+    Asker,
     Call,
     Kind,
     Level,
     LostReason,
     Move,
-    Op, //
+    Op,
+    Operation,
+    NR_ASKERS, //
 };
 
 use crate::{
     class,
     env::KernelEnv,
+    examples::Store,
     hook::{
         args::{
             Args,
@@ -46,14 +50,20 @@ use crate::{
             Sites, //
         }, //
     },
-    mm::current_task,
+    mm::{
+        current_pid,
+        current_task, //
+    },
+    operation,
     raw::fmi_site as Site,
     table::Table,
     window::Windows, //
 };
 
+mod asked;
 mod rare;
 
+pub(crate) use asked::AskHook;
 pub(crate) use rare::{
     ProgressHook,
     RareHook, //
@@ -69,24 +79,29 @@ pub(crate) struct Tracker {
     pub(crate) table: Table,
     #[pin]
     pub(crate) windows: Windows,
+    /// The last cases of each disagreement.
+    #[pin]
+    pub(crate) examples: Store,
     armed: Atomic<bool>,
     rmap_sites: Sites<12>,
     rare_sites: Sites<5>,
     progress_sites: Sites<3>,
+    ask_sites: Sites<NR_ASKERS>,
     unknown_sites: Atomic<u64>,
     unreadable: Atomic<u64>,
     blind: Atomic<u64>,
+    asked_irqs_off: Atomic<u64>,
     /// Where `vma_adjust_trans_huge()` was called from for the last split.
     split_caller: Atomic<usize>,
 }
 
 impl Tracker {
-    /// Creates a tracker that is not armed and has no storage.
+    /// Creates a tracker that is not armed and has no storage; `bytes` bounds what it will have.
     ///
     /// # Errors
     ///
     /// `ESRCH` or `ENOENT` if this kernel lacks a function that must be hooked, `ENOMEM`.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new(bytes: usize) -> Result<Arc<Self>> {
         let mut names = KVec::new();
         names.extend_from_slice(RmapFunction::NAMES, GFP_KERNEL)?;
         names.extend_from_slice(RareCall::NAMES, GFP_KERNEL)?;
@@ -95,22 +110,27 @@ impl Tracker {
                 names.push(*name, GFP_KERNEL)?;
             }
         }
-        let addresses = Addresses::find(&names)?;
+        let addresses = Addresses::find_with(names, &Asker::FUNCTIONS)?;
         let rmap_sites = addresses.of(RmapFunction::NAMES)?;
         let rare_sites = addresses.of(RareCall::NAMES)?;
         let progress_sites = addresses.of(ProgressCall::NAMES)?;
+        let ask_sites = addresses.of_some(&Asker::FUNCTIONS);
         let table = Table::new()?;
+        let examples = Store::new(bytes)?;
         Arc::pin_init(
             try_pin_init!(Self {
                 table,
                 windows <- Windows::new(),
+                examples <- examples,
                 armed: Atomic::new(false),
                 rmap_sites,
                 rare_sites,
                 progress_sites,
+                ask_sites,
                 unknown_sites: Atomic::new(0),
                 unreadable: Atomic::new(0),
                 blind: Atomic::new(0),
+                asked_irqs_off: Atomic::new(0),
                 split_caller: Atomic::new(0),
             } ? Error),
             GFP_KERNEL,
@@ -122,9 +142,19 @@ impl Tracker {
         (&self.rmap_sites, &self.progress_sites, &self.rare_sites)
     }
 
+    /// Returns where to hook the functions that ask; those that this kernel lacks are missing.
+    pub(crate) fn ask_sites(&self) -> &Sites<NR_ASKERS> {
+        &self.ask_sites
+    }
+
+    /// Returns whether the function of an asker is hooked.
+    pub(crate) fn asks(&self, asker: Asker) -> bool {
+        self.ask_sites.has(asker.index())
+    }
+
     /// Returns what the model asks of the kernel.
     pub(crate) fn env(&self) -> KernelEnv<'_> {
-        KernelEnv::new(&self.windows)
+        KernelEnv::new(&self.windows, &self.examples)
     }
 
     /// Returns whether rmap calls reach the shadow.
@@ -151,13 +181,19 @@ impl Tracker {
         )
     }
 
-    /// Sets these to zero, and the statistics of table and windows.
-    pub(crate) fn reset(&self) {
-        self.table.reset(&self.env());
+    /// Returns how often an asker was not listened to, because interrupts were off.
+    pub(crate) fn asked_irqs_off(&self) -> u64 {
+        self.asked_irqs_off.load(Relaxed)
+    }
+
+    /// Sets these to zero, and the counters of table and windows.
+    pub(crate) fn reset_counters(&self) {
+        self.table.reset_counters();
         self.windows.reset();
         self.unknown_sites.store(0, Relaxed);
         self.unreadable.store(0, Relaxed);
         self.blind.store(0, Relaxed);
+        self.asked_irqs_off.store(0, Relaxed);
     }
 
     fn rmap(&self, function: RmapFunction, folio: Folio<'_>, caller: usize, args: &Args<'_>) {
@@ -205,10 +241,16 @@ impl Tracker {
                 .alt_delta
                 .map(|delta| site.base.wrapping_add(delta) as u64);
         }
+        let operation = operation::of_call(caller, vma);
         let call = Call {
             alt_base,
             pending,
-            caller: caller as u64,
+            // Compilers inline a function several times: the same code is at several addresses.
+            caller: match operation {
+                Operation::Other => caller as u64,
+                known => known.index() as u64,
+            },
+            operation,
             ..call_of(op, site, vma)
         };
         self.table
@@ -251,6 +293,7 @@ impl Tracker {
                     nr: site.nr,
                     vma_start: site.vma_start as u64,
                     vma_end: site.vma_end as u64,
+                    pid: current_pid(),
                 },
                 &self.env(),
             )
@@ -280,6 +323,7 @@ fn kind_of(site: &Site) -> Kind {
     }
 }
 
+/// Returns a call of fork; other calls have a caller and an operation of their own.
 fn call_of(op: Op, site: &Site, vma: &Vma<'_>) -> Call {
     Call {
         op,
@@ -290,12 +334,15 @@ fn call_of(op: Op, site: &Site, vma: &Vma<'_>) -> Call {
         first: site.first,
         nr: site.nr,
         mm: vma.mm() as u64,
+        mm_id: vma.mm_id(),
         base: site.base as u64,
         alt_base: None,
         vma: vma.id() as u64,
         vma_start: site.vma_start as u64,
         vma_end: site.vma_end as u64,
         task: current_task() as u64,
+        pid: current_pid(),
+        operation: Operation::Fork,
         caller: CALLER_FORK,
         kernel_unmapped: site.unmapped,
         pending: 0,

@@ -161,6 +161,9 @@ impl Pages<'_> {
 
     /// Returns the first page of `from..end` that is in the set.
     pub(crate) fn next(&self, from: u32, end: u32) -> Option<u32> {
+        if let Pages::None = self {
+            return None;
+        }
         words_in(from, end).find_map(|n| first_bit(n, self.word(n) & mask_in(n, from, end)))
     }
 }

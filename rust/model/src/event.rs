@@ -2,7 +2,11 @@
 
 //! What happens to a folio, as the hooks tell it, and what the model needs from outside.
 
-use crate::KernelCounts;
+use crate::{
+    Disagreement,
+    KernelCounts,
+    Operation, //
+};
 
 /// What a call does to the mappings of a folio.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +106,8 @@ pub struct Call {
     pub nr: u32,
     /// Identity of the MM.
     pub mm: u64,
+    /// The kernel's id of the MM, `mm_struct::mm_id`: the lowest that was free when it was made.
+    pub mm_id: u32,
     /// The address of page 0 of the folio under the linear rule of this VMA.
     ///
     /// Wrapping: an identity, it may be below the start of the VMA and even below 0.
@@ -116,6 +122,10 @@ pub struct Call {
     pub vma_end: u64,
     /// Identity of the task, used to tell runs apart only.
     pub task: u64,
+    /// Its thread id in the initial namespace, to be shown.
+    pub pid: u32,
+    /// What memory management was doing.
+    pub operation: Operation,
     /// Identity of the caller, used to tell runs apart only.
     pub caller: u64,
     /// The kernel's `_large_mapcount` says unmapped at the entry of the call.
@@ -126,6 +136,48 @@ pub struct Call {
     /// The ticket of a fork copy that may have duplicated a removed mapping already, or that will
     /// find what a [`Op::Touch`] announces; 0 for none.
     pub pending: u64,
+}
+
+/// What a call does to a folio, as a counter sees it that is kept by rmap calls.
+///
+/// `T` is the set of mappings of the folio before the call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Whether mappings come, by an add or by fork; else they go.
+    pub adds: bool,
+    /// Whether fork made the mappings.
+    pub fork: bool,
+    /// Whether the call is part of a PMD split: PTE adds on an entire mapping, then its removal.
+    pub split: bool,
+    /// Whether the call is the first of its run.
+    pub new_run: bool,
+    /// The level of the mappings.
+    pub level: Level,
+    /// How many pages; N for [`Level::Entire`].
+    pub nr: u32,
+    /// Number of pages of the folio, N.
+    pub nr_pages: u32,
+    /// The order of the folio.
+    pub order: u8,
+    /// Order of a PMD of the running kernel.
+    pub pmd_order: u8,
+    /// The type of the folio.
+    pub kind: Kind,
+    /// Identity of the MM.
+    pub mm: u64,
+    /// The kernel's id of the MM.
+    pub mm_id: u32,
+    /// Identity of the VMA argument of the call.
+    pub vma: u64,
+    /// The address of page 0 of the folio, see [`Call::base`].
+    pub base: u64,
+    /// Whether the VMA, with its range at that moment, maps any page of the folio apart from the
+    /// mappings of this call: before an add, after a remove.
+    pub vma_maps: bool,
+    /// Entire mappings in T.
+    pub entire: u32,
+    /// Mappings in T.
+    pub total: u64,
 }
 
 /// Mappings that moved to another address without an rmap call: mremap, UFFDIO_MOVE.
@@ -151,6 +203,8 @@ pub struct Move {
     pub vma_start: u64,
     /// End of the VMA that the mappings are in now.
     pub vma_end: u64,
+    /// The thread that moves them, see [`Call::pid`].
+    pub pid: u32,
 }
 
 /// The end of a VMA inside the range of a folio appeared (split, shrink) or vanished (merge,
@@ -169,6 +223,8 @@ pub struct Boundary {
     pub at: u32,
     /// Whether the boundary is there now.
     pub present: bool,
+    /// The thread that changes the VMA, see [`Call::pid`].
+    pub pid: u32,
 }
 
 /// Mappings that somebody found in a page table, to be checked against the shadow.
@@ -269,4 +325,13 @@ pub trait Env {
     /// Returns the kernel's own counters of the folio, read now; `None` if that is not a large
     /// folio of this order that can be read.
     fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts>;
+
+    /// Returns whether the kernel has marked page `i` of a large anon folio as exclusive
+    /// (`PageAnonExclusive()`); false if it cannot be read.
+    fn anon_exclusive(&self, _pfn: u64, _order: u8, _i: u32) -> bool {
+        false
+    }
+
+    /// Is told when definitions begin to be wrong about a folio; must be quick.
+    fn disagree(&self, _d: Disagreement<'_>) {}
 }

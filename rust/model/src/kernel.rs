@@ -35,6 +35,8 @@ pub struct KernelCounts {
     pub swapcache: bool,
     /// The reference count.
     pub refcount: i32,
+    /// `folio_expected_ref_count()`: references by mappings, page cache, swap cache and PG_private.
+    pub expected_refs: i32,
     /// The folio is anonymous.
     pub anon: bool,
     /// The order.

@@ -50,37 +50,54 @@
 #![forbid(unsafe_code)]
 
 mod bits;
+mod decision;
 pub mod definition;
 mod disagree;
 mod event;
+mod example;
+mod figures;
 mod kernel;
+mod operation;
+mod pairs;
 mod planes;
+pub mod preview;
 mod question;
 mod record;
 mod shard;
 mod slab;
 mod stats;
+mod tables;
 mod view;
 
+pub use decision::{
+    asked_index,
+    Asked,
+    AskedBy,
+    AskedTable,
+    Asker,
+    Asks,
+    Decision,
+    Orders,
+    DECISIONS,
+    NR_ASKED,
+    NR_ASKERS,
+    NR_DECISIONS, //
+};
 pub use definition::{
     DefinitionId,
     DefinitionInfo,
+    Shown,
+    Sketches,
     DEFINITIONS,
     NR_PAIRS,
     PAIRS, //
 };
-pub use disagree::{
-    cell_index,
-    Cell,
-    PairIter,
-    PairSet,
-    CELLS,
-    ORDER_SLOTS, //
-};
+pub use disagree::Disagreement;
 pub use event::{
     Boundary,
     Call,
     Env,
+    Event,
     Inconsistency,
     Kind,
     Level,
@@ -91,6 +108,24 @@ pub use event::{
     Place,
     NR_KINDS, //
 };
+pub use example::{
+    Example,
+    ExampleCell,
+    ExampleCounts,
+    ExampleSlot,
+    ExampleState,
+    Examples,
+    Mapper,
+    Names,
+    EXAMPLE_MAPPERS, //
+};
+pub use figures::{
+    ByKind,
+    Figures,
+    Rest,
+    Scans,
+    SCAN_CLASSES, //
+};
 pub use kernel::{
     Compare,
     Field,
@@ -99,9 +134,21 @@ pub use kernel::{
     ENTIRELY_MAPPED,
     NR_FIELDS, //
 };
+pub use operation::{
+    Operation,
+    Site,
+    VmaState,
+    NR_OPERATIONS, //
+};
+pub use pairs::{
+    PairIter,
+    PairSet,
+    Verdicts, //
+};
 pub use question::{
     Answer,
     Question,
+    HALF_LIMIT,
     NR_QUESTIONS, //
 };
 pub use record::{
@@ -109,8 +156,11 @@ pub use record::{
     RecordView, //
 };
 pub use shard::{
+    Asking,
+    AskingPage,
     FolioEntry,
     Geometry,
+    History,
     MappingCheck,
     RecordIter,
     Shard,
@@ -124,4 +174,16 @@ pub use stats::{
     COUNTERS,
     NR_COUNTERS, //
 };
-pub use view::FolioView;
+pub use tables::{
+    Cell,
+    Group,
+    OperationCell,
+    Tables,
+    TABLE_KIND,
+    TABLE_KINDS, //
+};
+pub use view::{
+    Ask,
+    AskPage,
+    FolioView, //
+};

@@ -164,12 +164,14 @@ impl Shard<'_> {
         Ok(planes)
     }
 
-    /// Returns the least and the largest count of any page, and that of the first.
+    /// Returns the least and the largest count of any page, the least that is not 0, and that of the
+    /// first page.
     pub(crate) fn part_counts(&self, e: u32) -> Result<PartCounts, Fail> {
         let nr_pages = pages_of_order(self.entry(e)?.order);
         let planes = self.planes(e)?;
         let mut counts = PartCounts {
             least: u32::MAX,
+            least_mapped: u32::MAX,
             most: 0,
             first: planes.count(self.words, 0),
         };
@@ -186,6 +188,20 @@ impl Shard<'_> {
                 bottom = if without != 0 { without } else { bottom };
             }
             counts.least = counts.least.min(least);
+            if least > 0 {
+                counts.least_mapped = counts.least_mapped.min(least);
+            } else if most > 0 {
+                let mapped = planes
+                    .words(self.words, n)
+                    .fold(0, |any, plane| any | plane);
+                let mut bottom = mapped & mask_in(n, 0, nr_pages);
+                for plane in planes.words(self.words, n) {
+                    let without = bottom & !plane;
+                    least = (least << 1) | u32::from(without == 0);
+                    bottom = if without != 0 { without } else { bottom };
+                }
+                counts.least_mapped = counts.least_mapped.min(least);
+            }
             counts.most = counts.most.max(most);
         }
         Ok(counts)
@@ -202,6 +218,8 @@ impl Shard<'_> {
 pub(crate) struct PartCounts {
     /// The least of all pages.
     pub(crate) least: u32,
+    /// The least that is not 0, of all pages.
+    pub(crate) least_mapped: u32,
     /// The largest of all pages.
     pub(crate) most: u32,
     /// That of page 0.

@@ -10,6 +10,15 @@ use crate::bits::{
 /// Set in [`Record::meta`] while the whole folio is mapped by one entry here.
 const ENTIRE: u32 = 1 << 31;
 
+/// Set in [`Record::meta`] if the present run removes, and pages of its VMA and page table are left.
+pub(crate) const TUPLE_LEFT: u32 = 1 << 30;
+
+/// Set in [`Record::meta`] if the present run removes, and pages of its VMA are left.
+pub(crate) const VMA_LEFT: u32 = 1 << 29;
+
+/// The bits of [`Record::meta`] that are not flags.
+const BOUNDS: u32 = VMA_LEFT - 1;
+
 /// The mappings of one folio in one MM at one base address.
 ///
 /// All bytes zero is an unused record. `nr` PTE mappings and the entire mapping are independent:
@@ -42,39 +51,61 @@ pub struct Record {
     pub(crate) next: u32,
     /// How many pages are mapped by PTEs.
     pub(crate) nr: u32,
-    /// Number of VMA boundaries, and [`ENTIRE`].
+    /// Number of VMA boundaries, and [`ENTIRE`] and other flags.
     pub(crate) meta: u32,
+    /// The run that the last call belongs to, as the lower half of its key; 0 for none.
+    ///
+    /// That of the folio ([`crate::FolioEntry`]) ends with a call on any record, this one does not.
+    /// A record may be mapped by several (VMA, page table) tuples: calls that alternate between them
+    /// are runs of their own here.
+    pub(crate) run: u32,
+    /// The kernel's id of the MM.
+    pub(crate) mm_id: u32,
+    /// The page behind the last one of the last call.
+    pub(crate) last_end: u32,
 }
 
-const _: () = assert!(size_of::<Record>() == 56);
+const _: () = assert!(size_of::<Record>() == 72);
 
 impl Record {
     /// Returns whether the whole folio is mapped by one entry here.
     #[inline]
     pub(crate) fn entire(&self) -> bool {
-        self.meta & ENTIRE != 0
+        self.has(ENTIRE)
     }
 
     /// Notes whether the whole folio is mapped by one entry here.
     #[inline]
     pub(crate) fn set_entire(&mut self, entire: bool) {
-        self.meta = if entire {
-            self.meta | ENTIRE
-        } else {
-            self.meta & !ENTIRE
-        };
+        self.put(ENTIRE, entire);
     }
 
     /// Returns the number of VMA boundaries inside the record.
     #[inline]
     pub(crate) fn nr_bounds(&self) -> u32 {
-        self.meta & !ENTIRE
+        self.meta & BOUNDS
     }
 
     /// Notes the number of VMA boundaries inside the record.
     #[inline]
     pub(crate) fn set_nr_bounds(&mut self, nr: u32) {
-        self.meta = (self.meta & ENTIRE) | (nr & !ENTIRE);
+        self.meta = (self.meta & !BOUNDS) | (nr & BOUNDS);
+    }
+
+    /// Returns whether a flag is set.
+    #[inline]
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.meta & flag != 0
+    }
+
+    /// Sets or clears a flag.
+    #[inline]
+    pub(crate) fn put(&mut self, flag: u32, set: bool) {
+        self.meta = if set {
+            self.meta | flag
+        } else {
+            self.meta & !flag
+        };
     }
 
     /// Returns whether nothing is mapped here.
@@ -116,9 +147,17 @@ impl Slots {
             .wrapping_shr(u32::from(self.shift))
     }
 
+    /// Returns the first page of the folio that the page table of `page` maps.
+    #[inline]
+    pub(crate) fn start_of(&self, page: u32) -> u32 {
+        self.of(page)
+            .wrapping_shl(u32::from(self.shift))
+            .saturating_sub(self.offset)
+    }
+
     /// Returns the first page that the page table behind that of `page` maps.
     #[inline]
-    fn end_of(&self, page: u32) -> u32 {
+    pub(crate) fn end_of(&self, page: u32) -> u32 {
         self.of(page)
             .wrapping_add(1)
             .wrapping_shl(u32::from(self.shift))
@@ -197,6 +236,8 @@ impl Spread {
 pub struct RecordView {
     /// The MM.
     pub mm: u64,
+    /// The kernel's id of the MM.
+    pub mm_id: u32,
     /// The address of page 0 of the folio, wrapping; see [`crate::Call::base`].
     pub base: u64,
     /// The order of the folio.

@@ -8,22 +8,30 @@
 use crate::bits::index;
 use crate::slab;
 use crate::{
-    Cell,
     Counters,
+    Figures,
     Inconsistency,
-    Record, //
+    Record,
+    Tables, //
 };
 
 mod apply;
+mod asking;
 mod check;
 mod entry;
 mod evaluate;
+mod history;
 mod list;
+mod observe;
 mod pages;
 mod readout;
 mod rekey;
 mod track;
 
+pub use self::asking::{
+    Asking,
+    AskingPage, //
+};
 pub use self::check::{
     MappingCheck,
     Suspect, //
@@ -32,6 +40,7 @@ pub use self::entry::{
     FolioEntry,
     State, //
 };
+pub use self::history::History;
 pub use self::readout::RecordIter;
 
 /// Largest order that the tables tell apart.
@@ -85,6 +94,8 @@ pub struct ShardState {
     pub(crate) geometry: Geometry,
     /// The counters.
     pub(crate) counters: Counters,
+    /// The figures.
+    pub(crate) figures: Figures,
     /// Links of the first free entry, record and chunk.
     pub(crate) free: slab::Slab,
     /// Links of the first and last drained or lost entry, the longest waiting one first.
@@ -105,6 +116,7 @@ impl ShardState {
         Self {
             geometry: geometry.sane(),
             counters: Counters::new(),
+            figures: Figures::default(),
             free: slab::Slab::default(),
             drain_head: 0,
             drain_tail: 0,
@@ -130,6 +142,21 @@ impl ShardState {
         &self.counters
     }
 
+    /// Starts the counters anew; numbers of what is there now stay.
+    pub fn reset_counters(&mut self) {
+        self.counters.reset();
+    }
+
+    /// Starts the figures anew.
+    pub fn reset_figures(&mut self) {
+        self.figures = Figures::default();
+    }
+
+    /// Returns the figures.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
     /// Returns the sizes.
     pub fn geometry(&self) -> Geometry {
         self.geometry
@@ -151,12 +178,14 @@ pub struct Shard<'a> {
     pub record_buckets: &'a mut [u32],
     /// One per folio that is tracked, drained or lost.
     pub entries: &'a mut [FolioEntry],
+    /// The past of each of them: as many as entries.
+    pub history: &'a mut [History],
     /// One per folio, MM and base.
     pub records: &'a mut [Record],
     /// Bitmaps in chunks of [`Geometry::chunk_words`].
     pub words: &'a mut [u64],
-    /// The tables: [`crate::CELLS`] cells, see [`crate::cell_index`].
-    pub cells: &'a mut [Cell],
+    /// The tables.
+    pub tables: Tables<'a>,
 }
 
 /// Why an operation cannot go on; the folio is given up.

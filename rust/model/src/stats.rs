@@ -110,6 +110,8 @@ counters! {
     Evaluated => "evaluated",
     /// States for which the kernel was asked, too.
     EvaluatedKernel => "evaluated_kernel",
+    /// States of folios that no table has a place for: KSM and drivers. Always 0.
+    OtherKind => "evaluated_other_kind",
     /// Comparisons of the kernel's counters in a call.
     Checked => "checked",
     /// Differences found by them, to be checked again.

@@ -39,7 +39,7 @@ impl<'a> Args<'a> {
     }
 
     /// Returns argument `n`, counted from 0.
-    fn get(&self, n: u32) -> usize {
+    pub(super) fn get(&self, n: u32) -> usize {
         // SAFETY: The pointer is valid by the type invariant.
         unsafe { raw::fmi_arg(self.0, n) }
     }
@@ -100,6 +100,12 @@ impl<'a> Vma<'a> {
     pub(crate) fn mm(&self) -> usize {
         // SAFETY: Valid by the type invariant.
         unsafe { raw::fmi_vma_mm(self.0) as usize }
+    }
+
+    /// Returns the id that the kernel's owner slots use for the MM.
+    pub(crate) fn mm_id(&self) -> u32 {
+        // SAFETY: Valid by the type invariant, and so is its MM.
+        unsafe { raw::fmi_vma_mm_id(self.0) }
     }
 
     /// Returns the first address.

@@ -51,15 +51,21 @@ unsafe impl<T: Handler> Send for Registration<T> {}
 unsafe impl<T: Handler> Sync for Registration<T> {}
 
 impl<T: Handler> Registration<T> {
-    /// Hooks the entry of the functions at these addresses, see [`super::sites`].
+    /// Hooks the entry of the functions at these addresses, see [`super::sites`]; 0 is none.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if ftrace is switched off, `ENOMEM`.
+    /// `EBUSY` if ftrace is switched off, `ENOENT` if there is no function, `ENOMEM`.
     pub(crate) fn new<const N: usize>(
-        mut ips: [usize; N],
+        ips: [usize; N],
         handler: Arc<T>,
     ) -> impl PinInit<Self, Error> {
+        let mut there = [0; N];
+        let mut nr = 0;
+        for (to, ip) in there.iter_mut().zip(ips.into_iter().filter(|ip| *ip != 0)) {
+            *to = ip;
+            nr += 1;
+        }
         try_pin_init!(Self {
             // Initialised first: the callback may run before `new()` returns.
             handler,
@@ -71,9 +77,13 @@ impl<T: Handler> Registration<T> {
                 };
                 // SAFETY: `slot` is valid for writes.
                 unsafe { slot.write(ops) };
+                if nr == 0 {
+                    // Without a filter, every function would be hooked.
+                    return Err(ENOENT);
+                }
                 // SAFETY: `slot` is pinned and initialised; on success `drop()` unregisters it.
                 let result = to_result(unsafe {
-                    raw::ftrace_set_filter_ips(slot, ips.as_mut_ptr(), N as u32, 0, 1)
+                    raw::ftrace_set_filter_ips(slot, there.as_mut_ptr(), nr, 0, 1)
                 })
                 // SAFETY: As above.
                 .and_then(|()| to_result(unsafe { bindings::register_ftrace_function(slot) }));

@@ -6,10 +6,13 @@
 //!   often;
 //! * [`call`]: a `struct fprobe`, entry only or with exit, for less frequent functions;
 //! * [`args`]: typed arguments of the hooked functions;
+//! * [`asker`]: what the functions ask that ask about a folio;
 //! * [`sites`]: which function a hooked address belongs to.
 
 #[expect(unsafe_code, reason = "reads registers of hooked functions")]
 pub(crate) mod args;
+#[expect(unsafe_code, reason = "reads arguments of hooked functions")]
+pub(crate) mod asker;
 #[expect(unsafe_code, reason = "registers a struct fprobe")]
 pub(crate) mod call;
 #[expect(unsafe_code, reason = "registers a struct ftrace_ops")]

@@ -53,32 +53,120 @@ impl Addresses {
         Ok(Self(found))
     }
 
+    /// The same, and those of `wanted` that exist and can be hooked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::find`], for `names` only.
+    pub(crate) fn find_with(
+        mut names: KVec<&'static CStr>,
+        wanted: &[&'static CStr],
+    ) -> Result<Self> {
+        let nr = names.len();
+        names.extend_from_slice(wanted, GFP_KERNEL)?;
+        // One pass over all symbols if all are there.
+        if let Ok(all) = Self::find(&names) {
+            return Ok(all);
+        }
+        names.truncate(nr);
+        let mut found = Self::find(&names)?;
+        for site in Self::find_some(wanted)?.0 {
+            found.0.push(site, GFP_KERNEL)?;
+        }
+        Ok(found)
+    }
+
+    /// Finds those that exist and can be hooked.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn find_some(names: &[&'static CStr]) -> Result<Self> {
+        let mut all = Self(KVec::with_capacity(names.len(), GFP_KERNEL)?);
+        // A half that has a missing one is tried again by halves: a missing name costs as many
+        // passes as the number of names has bits, twice.
+        let mut parts = KVec::new();
+        parts.push((0, names.len()), GFP_KERNEL)?;
+        while let Some((start, end)) = parts.pop() {
+            let Some(part) = names.get(start..end).filter(|part| !part.is_empty()) else {
+                continue;
+            };
+            match Self::find(part) {
+                Ok(found) => {
+                    for site in found.0 {
+                        all.0.push(site, GFP_KERNEL)?;
+                    }
+                }
+                Err(ENOMEM) => return Err(ENOMEM),
+                Err(_) if part.len() == 1 => {}
+                Err(_) => {
+                    let middle = start + part.len() / 2;
+                    parts.push((start, middle), GFP_KERNEL)?;
+                    parts.push((middle, end), GFP_KERNEL)?;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Returns the table for those of these functions that were found.
+    pub(crate) fn of_some<const N: usize>(&self, names: &[&'static CStr; N]) -> Sites<N> {
+        let mut sites = Sites::new();
+        for (position, name) in names.iter().enumerate() {
+            let found = self.0.iter().find(|(n, _)| n.to_bytes() == name.to_bytes());
+            if let Some((_, ip)) = found {
+                sites.enter(position, *ip);
+            }
+        }
+        sites
+    }
+
     /// Returns the table for some of these functions.
     ///
     /// # Errors
     ///
     /// `ENOENT` if one is not among them.
     pub(crate) fn of<const N: usize>(&self, names: &[&'static CStr; N]) -> Result<Sites<N>> {
-        let mut sites = Sites {
-            ips: [0; N],
-            slots: [0; SLOTS],
-        };
-        for ((position, name), known) in (1..).zip(names).zip(sites.ips.iter_mut()) {
-            let found = self.0.iter().find(|(n, _)| n.to_bytes() == name.to_bytes());
-            let (_, ip) = *found.ok_or(ENOENT)?;
-            *known = ip;
-            let free = (0..SLOTS)
-                .map(|probe| slot_of(ip, probe))
-                .find(|slot| sites.slots.get(*slot) == Some(&0));
-            let slot = free.and_then(|slot| sites.slots.get_mut(slot));
-            *slot.ok_or(ENOENT)? = position;
-        }
-        Ok(sites)
+        let sites = self.of_some(names);
+        (0..N).all(|n| sites.has(n)).then_some(sites).ok_or(ENOENT)
     }
 }
 
 impl<const N: usize> Sites<N> {
-    /// Returns the addresses, in the order of the names.
+    /// Returns the table of no function.
+    fn new() -> Self {
+        Self {
+            ips: [0; N],
+            slots: [0; SLOTS],
+        }
+    }
+
+    /// Enters the function at this position of the list of names.
+    fn enter(&mut self, position: usize, ip: usize) {
+        let free = (0..SLOTS)
+            .map(|probe| slot_of(ip, probe))
+            .find(|slot| self.slots.get(*slot) == Some(&0));
+        let slot = free.and_then(|slot| self.slots.get_mut(slot));
+        let (Some(slot), Some(known)) = (slot, self.ips.get_mut(position)) else {
+            return;
+        };
+        if let Ok(position) = u8::try_from(position + 1) {
+            *slot = position;
+            *known = ip;
+        }
+    }
+
+    /// Returns whether there is a function at this position of the list of names.
+    pub(crate) fn has(&self, position: usize) -> bool {
+        self.ips.get(position).is_some_and(|ip| *ip != 0)
+    }
+
+    /// Returns whether there is no function.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ips.iter().all(|ip| *ip == 0)
+    }
+
+    /// Returns the addresses, in the order of the names; 0 for a function that is not there.
     pub(crate) fn ips(&self) -> [usize; N] {
         self.ips
     }
@@ -142,6 +230,17 @@ pub(crate) fn is_in(ip: usize, names: &[&CStr]) -> Option<bool> {
     let symbol = symbol_at(ip, &mut buffer)?;
     // A number is printed for what has no name.
     (!symbol.starts_with(b"0x")).then(|| names.iter().any(|name| name.to_bytes() == symbol))
+}
+
+/// Calls `f` with the name of the function that `ip` is in; a number is given for what has no name.
+///
+/// Returns the default if the name is no string.
+pub(crate) fn with_symbol<R>(ip: usize, f: impl FnOnce(&[u8]) -> R) -> R
+where
+    R: Default,
+{
+    let mut buffer = [0; raw::FMI_KSYM_SYMBOL_LEN as usize];
+    symbol_at(ip, &mut buffer).map_or_else(R::default, f)
 }
 
 fn symbol_at(ip: usize, buffer: &mut [u8; raw::FMI_KSYM_SYMBOL_LEN as usize]) -> Option<&[u8]> {

@@ -23,6 +23,8 @@ use fmi_model::{
     Question,
     RecordView,
     Shard,
+    Shown,
+    Sketches,
     DEFINITIONS, //
 };
 
@@ -46,6 +48,8 @@ use crate::{
     },
     quiesce,
     raw::fmi_site as Site,
+    rmapwalk,
+    rmapwalk::RmapVmas,
     tracker::Tracker,
     walk::{
         Range,
@@ -120,6 +124,7 @@ struct Mapper {
 /// The shadow of a folio at one moment.
 struct Shadow {
     view: FolioView,
+    sketches: Sketches,
     pages: KVVec<u32>,
     mappers: KVVec<Mapper>,
     verdict: Verdict,
@@ -140,6 +145,7 @@ impl Shadow {
         }
         Ok(Self {
             view,
+            sketches: Sketches::default(),
             pages: KVVec::from_elem(0, nr_pages, GFP_KERNEL)?,
             mappers,
             verdict: Verdict::Deferred,
@@ -156,6 +162,7 @@ impl Shadow {
             return false;
         }
         self.view = view;
+        self.sketches = shard.sketches(entry);
         for (i, page) in (0..).zip(self.pages.iter_mut()) {
             *page = shard.page(entry, i);
         }
@@ -204,6 +211,7 @@ pub(crate) struct Report {
     shadow: Option<Shadow>,
     kernel: Option<KernelCounts>,
     kernel_pages: KVVec<i32>,
+    rmap: Option<RmapVmas>,
 }
 
 impl Report {
@@ -239,6 +247,7 @@ impl Report {
             shadow,
             kernel,
             kernel_pages,
+            rmap: RmapVmas::of(pfn, order).ok(),
         })
     }
 }
@@ -330,7 +339,13 @@ impl Display for Mapper {
 }
 
 /// The name of a process without blanks and control characters.
-struct Comm<'a>(&'a [u8]);
+pub(super) struct Comm<'a>(pub(super) &'a [u8]);
+
+impl kernel::fmt::Display for Comm<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
 
 impl Display for Comm<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -344,9 +359,19 @@ impl Display for Comm<'_> {
 
 impl Display for Shadow {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let v = &self.view;
+        let (v, s) = (&self.view, &self.sketches);
         for d in DEFINITIONS.iter().filter(|d| !d.reads_kernel) {
-            writeln!(f, "{}: {}", d.name, (d.value)(v))?;
+            writeln!(f, "{}: {}", d.name, (d.value)(v, s))?;
+            let mut result = Ok(());
+            (d.fields)(v, s, &mut |field, shown| {
+                let line = match shown {
+                    Shown::Count(n) => writeln!(f, "{}.{field}: {n}", d.name),
+                    Shown::Hex(n) => writeln!(f, "{}.{field}: {n:#x}", d.name),
+                    Shown::Flag(yes) => writeln!(f, "{}.{field}: {}", d.name, u8::from(yes)),
+                };
+                result = result.and(line);
+            });
+            result?;
         }
         writeln!(f, "page_mapcounts: {}", Runs(&self.pages))?;
         writeln!(f, "mappers: {}", v.nr_records)?;
@@ -357,17 +382,25 @@ impl Display for Shadow {
 impl Shadow {
     /// Writes what each definition answers to each question.
     fn answers(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (v, s) = (&self.view, &self.sketches);
         for question in Question::ALL {
-            let Some(truth) = question.truth(&self.view) else {
+            if question.needs_ask() && question.truth(v).is_none() {
                 continue;
-            };
-            write!(f, "answer: {} truth={}", question.name(), yes_no(truth))?;
+            }
+            write!(f, "answer: {} truth=", question.name())?;
+            match (question, question.truth(v)) {
+                (_, Some(truth)) => f.write_str(yes_no(truth))?,
+                (Question::Page, None) => write!(f, "{}-{}", v.min_page, v.max_page)?,
+                (Question::Stat, None) => write!(f, "{}", v.nr_pages_mapped)?,
+                (_, None) => f.write_str("-")?,
+            }
             for d in DEFINITIONS.iter().filter(|d| d.claims.contains(&question)) {
-                match (d.answer)(&self.view, question) {
+                match (d.answer)(v, s, question) {
                     Answer::Yes => write!(f, " {}=yes", d.name)?,
                     Answer::No => write!(f, " {}=no", d.name)?,
                     Answer::Unknown => write!(f, " {}=unknown", d.name)?,
                     Answer::Count(n) => write!(f, " {}={n}", d.name)?,
+                    Answer::Counter(is, should) => write!(f, " {}={is}/{should}", d.name)?,
                     Answer::NotAsked => {}
                 }
             }
@@ -398,6 +431,12 @@ impl Display for Report {
         writeln!(f, "state: {state}")?;
         if let Some(shadow) = &self.shadow {
             write!(f, "{shadow}")?;
+        }
+        if let Some(rmap) = &self.rmap {
+            writeln!(f, "{}: {}", rmapwalk::NAME, rmap.nr)?;
+            if let Some(active) = rmap.active {
+                writeln!(f, "num_active_vmas: {active}")?;
+            }
         }
         if let Some(k) = &self.kernel {
             writeln!(f, "kernel_large_mapcount: {}", k.large)?;

@@ -113,7 +113,7 @@ impl Table<Control> for Folios {
     const NAME: &'static CStr = c"folios";
 
     fn header(control: &Control, m: &SeqFile) {
-        super::tables::settle(control.tracker());
+        super::tables::settle(control.tracker(), false);
         seq_print!(m, "pfn\torder\ttype\tstate");
         for d in DEFINITIONS.iter().filter(|d| !d.reads_kernel) {
             seq_print!(m, "\t{}", d.name);
@@ -155,11 +155,12 @@ impl Table<Control> for Folios {
             let (view, wrong) = row(shard, entry, &filter)?;
             Some((
                 view,
+                shard.sketches(entry),
                 wrong,
                 fmi_model::Env::kernel_of(&env, view.pfn, view.order),
             ))
         });
-        let Some((view, wrong, kernel)) = found.flatten().flatten() else {
+        let Some((view, sketches, wrong, kernel)) = found.flatten().flatten() else {
             return;
         };
         seq_print!(
@@ -171,7 +172,7 @@ impl Table<Control> for Folios {
             view.state.name()
         );
         for d in DEFINITIONS.iter().filter(|d| !d.reads_kernel) {
-            seq_print!(m, "\t{}", (d.value)(&view));
+            seq_print!(m, "\t{}", (d.value)(&view, &sketches));
         }
         match kernel {
             Some(k) => seq_print!(

@@ -15,8 +15,12 @@ use crate::{
 };
 
 mod audit;
+mod decisions;
+mod examples;
 pub(crate) mod folio;
 mod folios;
+mod preview;
+mod questions;
 mod stats;
 mod switch;
 mod tables;
@@ -29,10 +33,16 @@ pub(crate) fn create(control: Arc<Control>) -> Dir<Control> {
         .file::<stats::Stats>()
         .file::<tables::Definitions>()
         .file::<tables::Disagreement>()
+        .table::<tables::DisagreementOrders>()
+        .table::<tables::DisagreementOperations>()
+        .file::<questions::Questions>()
+        .file::<decisions::Decisions>()
+        .table::<examples::ExamplesFile>()
         .table::<folios::Folios>()
         .file::<folios::FilterFile>()
         .file::<folio::Folio>()
         .file::<audit::AuditFile>()
+        .file::<preview::PreviewFile>()
 }
 
 /// Reads a decimal or `0x` hexadecimal number.

@@ -16,8 +16,12 @@ use fmi_model::{
 use crate::{
     check,
     class,
-    control::Control,
-    debugfs::File, //
+    control::{
+        Control,
+        Group, //
+    },
+    debugfs::File,
+    operation, //
 };
 
 /// `stats`: `name: value` lines.
@@ -48,7 +52,7 @@ impl File<Control> for Stats {
         seq_print!(m, "version: 1\n");
         seq_print!(m, "enabled: {}\n", u8::from(control.session.enabled()));
         seq_print!(m, "hooks: ftrace\n");
-        seq_print!(m, "since_ns: {}\n", control.session.since_ns());
+        seq_print!(m, "since_ns: {}\n", control.since_ns(Group::Stats));
         seq_print!(m, "lost: {}\n", sum("lost_"));
         seq_print!(m, "inconsistent: {}\n", sum("inconsistent_"));
         seq_print!(m, "mismatches: {}\n", check::mismatches());
@@ -57,6 +61,7 @@ impl File<Control> for Stats {
         seq_print!(m, "windows_overflow: {overflow}\n");
         seq_print!(m, "blind_calls: {blind}\n");
         seq_print!(m, "hooks_unknown_site: {unknown_sites}\n");
+        seq_print!(m, "asked_irqs_off: {}\n", tracker.asked_irqs_off());
         seq_print!(m, "hooks_unreadable: {unreadable}\n");
         for (class, name) in class::NAMES {
             seq_print!(m, "{name}: {}\n", class::sum(class));
@@ -65,8 +70,10 @@ impl File<Control> for Stats {
         for (counter, name) in COUNTERS {
             seq_print!(m, "{name}: {}\n", counters.get(counter));
         }
+        operation::show(m);
         seq_print!(m, "windows_opened: {opened}\n");
         seq_print!(m, "windows_open: {open}\n");
+        super::examples::stats(control, m);
         seq_print!(m, "memory_kb: {}\n", control.session.bytes().div_ceil(1024));
         Ok(())
     }

@@ -9,7 +9,10 @@ use kernel::{
 };
 
 use crate::{
-    control::Control,
+    control::{
+        Control,
+        Group, //
+    },
     debugfs::File, //
 };
 
@@ -37,7 +40,7 @@ impl File<Control> for Enable {
     }
 }
 
-/// `reset`: statistics to zero.
+/// `reset`: statistics to zero, all or those of some groups.
 pub(crate) struct Reset;
 
 impl File<Control> for Reset {
@@ -45,10 +48,23 @@ impl File<Control> for Reset {
     const MODE: u16 = 0o200;
 
     fn store(control: &Control, text: &str) -> Result {
-        if text != "1" {
+        if text == "1" {
+            return Group::ALL
+                .iter()
+                .try_for_each(|group| control.reset(*group));
+        }
+        // All of them are known before any is reset.
+        let group = |name| Group::ALL.iter().find(|group| group.name() == name);
+        if text.is_empty()
+            || text
+                .split_ascii_whitespace()
+                .any(|name| group(name).is_none())
+        {
             return Err(EINVAL);
         }
-        control.session.reset();
+        for group in text.split_ascii_whitespace().filter_map(group) {
+            control.reset(*group)?;
+        }
         Ok(())
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     },
     mm::{
         current_has_return_stack,
+        current_pid,
         current_task, //
     },
     raw::fmi_site as Site,
@@ -274,6 +275,7 @@ impl Visitor for EdgeVisitor<'_> {
                     base: site.base as u64,
                     at: at as u32,
                     present: self.present,
+                    pid: current_pid(),
                 },
                 &tracker.env(),
             )

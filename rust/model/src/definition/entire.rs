@@ -2,7 +2,10 @@
 
 //! `entire`: PMD and PUD mappings.
 
-use super::Definition;
+use super::{
+    references,
+    Definition, //
+};
 use crate::{
     Answer,
     FolioView,
@@ -17,7 +20,9 @@ use crate::{
 ///
 /// Readings: on its own, `mapped` is > 0 (as for every count), blind to PTEs, and `entire` is > 0,
 /// wrong while PTEs map the folio, too; the kernel compares it with `total`, see
-/// [`super::kernel::Kernel`].
+/// [`super::kernel::Kernel`]; `refs`: as if only entire mappings held references.
+///
+/// Cost: no state, nothing per event.
 pub struct Entire;
 
 impl Definition for Entire {
@@ -25,13 +30,18 @@ impl Definition for Entire {
     const FORMULA: &'static str = "number of PMD and PUD mappings";
     const SOURCE: &'static str = "Shutemov 2015 (53f9263baba6); Hildenbrand 2023-07-02 (2); \
                                   _entire_mapcount";
-    const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Entire];
+    const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Entire, Question::Refs];
 
-    fn value(v: &FolioView) -> i64 {
+    type State = ();
+
+    fn value(v: &FolioView, _state: &()) -> i64 {
         i64::from(v.entire)
     }
 
-    fn answer(v: &FolioView, _q: Question) -> Answer {
-        Answer::from(v.entire > 0)
+    fn answer(v: &FolioView, state: &(), q: Question) -> Answer {
+        match q {
+            Question::Refs => references::explained(v, Self::value(v, state)),
+            _ => Answer::from(v.entire > 0),
+        }
     }
 }

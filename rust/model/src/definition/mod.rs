@@ -6,7 +6,7 @@
 //! one: ids, names, pairs, tables and evaluation follow from the list. [`FolioView`] is where a
 //! definition finds its numbers.
 
-use crate::disagree::{
+use crate::pairs::{
     PairSet,
     Verdicts, //
 };
@@ -16,23 +16,43 @@ use crate::question::{
 };
 use crate::{
     Answer,
+    Event,
     FolioView,
-    Question, //
+    Question,
+    NR_QUESTIONS, //
 };
 
+pub mod avg_page;
+pub mod creator;
+pub mod double_map;
 pub mod entire;
+pub mod est_nr_mapped;
+pub mod est_nr_pages;
+pub mod est_one;
 pub mod first_page;
 pub mod full;
 pub mod kernel;
 pub mod max_page;
 pub mod mm;
+pub mod mm_id;
 pub mod nr_pages_mapped;
+pub mod owner_vma;
 pub mod page;
+pub mod page_vma;
 pub mod partial;
+pub mod partial_rule;
+pub mod ref_once;
+mod references;
+pub mod rmap_id;
+pub mod stat_any;
 pub mod total;
 pub mod total_pages;
 pub mod vma;
+pub mod vma_counter;
 pub mod vma_pt;
+pub mod vma_pt_counter;
+pub mod vma_saturating;
+pub mod vma_saturating_counter;
 
 /// A way to count the mappings of a folio.
 pub trait Definition {
@@ -52,11 +72,48 @@ pub trait Definition {
     /// [`FolioView::kernel`] is `None`.
     const READS_KERNEL: bool = false;
 
+    /// Whether there are folios about which the definition is not asked, like those of a type.
+    const SOMETIMES: bool = false;
+
+    /// What a sketch of a counter keeps for each folio; `()` for a formula over T.
+    ///
+    /// The default is that of an unmapped folio.
+    type State: Copy + Default + core::fmt::Debug;
+
+    /// Takes a call along; called for each add, remove and fork of a tracked folio, before it
+    /// changes T, but with what T will be in the VMA, see [`Event`].
+    ///
+    /// VMA split, merge, expand and mremap do not come here: they do not reach such a counter in a
+    /// kernel either.
+    #[inline]
+    fn event(_state: &mut Self::State, _event: &Event) {}
+
+    /// Returns what is left in the counter when T becomes empty: 0 if it is right. The state starts
+    /// anew afterwards.
+    #[inline]
+    fn rest(_state: &Self::State) -> i64 {
+        0
+    }
+
     /// Returns the count.
-    fn value(v: &FolioView) -> i64;
+    fn value(v: &FolioView, state: &Self::State) -> i64;
+
+    /// Tells each number that a single count does not show, with a name.
+    fn fields(_v: &FolioView, _state: &Self::State, _tell: &mut dyn FnMut(&'static str, Shown)) {}
 
     /// Returns the answer to a question; asked only what the definition claims.
-    fn answer(v: &FolioView, q: Question) -> Answer;
+    fn answer(v: &FolioView, state: &Self::State, q: Question) -> Answer;
+}
+
+/// A number, in the form in which it is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// A count, or an id.
+    Count(i64),
+    /// A value without meaning as a count.
+    Hex(u64),
+    /// A flag: 0 or 1.
+    Flag(bool),
 }
 
 /// What there is to know about a definition without naming its type.
@@ -74,10 +131,14 @@ pub struct DefinitionInfo {
     pub claims: &'static [Question],
     /// Whether it reads the kernel's own counters.
     pub reads_kernel: bool,
+    /// Whether there are folios about which it is not asked.
+    pub sometimes: bool,
     /// Returns the count.
-    pub value: fn(&FolioView) -> i64,
+    pub value: fn(&FolioView, &Sketches) -> i64,
+    /// Tells the other numbers, see [`Definition::fields`].
+    pub fields: fn(&FolioView, &Sketches, &mut dyn FnMut(&'static str, Shown)),
     /// Returns the answer to a question that it claims.
-    pub answer: fn(&FolioView, Question) -> Answer,
+    pub answer: fn(&FolioView, &Sketches, Question) -> Answer,
 }
 
 /// Declares the list of definitions and everything that follows from it.
@@ -89,6 +150,36 @@ macro_rules! definitions {
             $($(#[$doc])* $id,)*
         }
 
+        /// The states of all sketches for one folio.
+        #[expect(non_snake_case, reason = "a field per definition, with its id")]
+        #[derive(Clone, Copy, Default, Debug)]
+        pub struct Sketches {
+            $(
+                /// That of this definition.
+                $id: <$definition as Definition>::State,
+            )*
+        }
+
+        impl Sketches {
+            /// Takes a call along in all sketches, see [`Definition::event`].
+            #[inline]
+            pub(crate) fn event(&mut self, event: &Event) {
+                $(<$definition>::event(&mut self.$id, event);)*
+            }
+
+            /// Starts anew, because nothing is mapped any more; tells what was left in which
+            /// counter, if anything.
+            pub(crate) fn empty(&mut self, mut tell: impl FnMut(DefinitionId, i64)) {
+                $(
+                    let rest = <$definition>::rest(&self.$id);
+                    if rest != 0 {
+                        tell(DefinitionId::$id, rest);
+                    }
+                )*
+                *self = Self::default();
+            }
+        }
+
         /// All definitions, in the order of the tables.
         pub const DEFINITIONS: [DefinitionInfo; [$(DefinitionId::$id,)*].len()] = [$(
             DefinitionInfo {
@@ -98,8 +189,10 @@ macro_rules! definitions {
                 source: <$definition>::SOURCE,
                 claims: <$definition>::CLAIMS,
                 reads_kernel: <$definition>::READS_KERNEL,
-                value: <$definition>::value,
-                answer: <$definition>::answer,
+                sometimes: <$definition>::SOMETIMES,
+                value: |v, s| <$definition>::value(v, &s.$id),
+                fields: |v, s, tell| <$definition>::fields(v, &s.$id, tell),
+                answer: |v, s, q| <$definition>::answer(v, &s.$id, q),
             },
         )*];
 
@@ -107,12 +200,15 @@ macro_rules! definitions {
         pub const NR_PAIRS: usize = 0 $(+ <$definition>::CLAIMS.len())*;
 
         /// Judges all answers of all definitions on a state, with direct calls.
-        pub(crate) fn verdicts(v: &FolioView) -> Verdicts {
+        pub(crate) fn verdicts(v: &FolioView, s: &Sketches) -> Verdicts {
             let mut verdicts = Verdicts::default();
             let mut pair = 0usize;
             $(
                 for q in <$definition>::CLAIMS {
-                    verdicts.note(pair, judge(v, *q, <$definition>::answer(v, *q)));
+                    if !q.needs_ask() || v.ask.is_some() {
+                        let answer = <$definition>::answer(v, &s.$id, *q);
+                        verdicts.note(pair, judge(v, *q, answer));
+                    }
                     pair = pair.wrapping_add(1);
                 }
             )*
@@ -142,8 +238,11 @@ impl Verdicts {
 /// The pairs of a definition and a question that it claims, in the order of the tables.
 pub const PAIRS: [(DefinitionId, Question); NR_PAIRS] = pairs();
 
-/// The pairs whose definition reads the kernel's counters.
-pub(crate) const KERNEL_PAIRS: PairSet = kernel_pairs();
+/// The pairs of each question, by [`Question::index`].
+pub(crate) const QUESTION_PAIRS: [PairSet; NR_QUESTIONS] = question_pairs();
+
+/// The pair that is the kernel's answer to each question, by [`Question::index`].
+pub(crate) const KERNEL_PAIR: [Option<usize>; NR_QUESTIONS] = kernel_pair();
 
 /// Makes [`PAIRS`].
 #[expect(
@@ -167,28 +266,75 @@ const fn pairs() -> [(DefinitionId, Question); NR_PAIRS] {
     pairs
 }
 
-/// Makes [`KERNEL_PAIRS`].
+/// Returns the pairs of a question.
 #[expect(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     reason = "runs at compile time only"
 )]
-const fn kernel_pairs() -> PairSet {
-    let mut set = PairSet::new();
+const fn question_pairs() -> [PairSet; NR_QUESTIONS] {
+    let mut sets = [PairSet::new(); NR_QUESTIONS];
     let mut pair = 0;
-    let mut d = 0;
-    while d < DEFINITIONS.len() {
-        let mut q = 0;
-        while q < DEFINITIONS[d].claims.len() {
-            if DEFINITIONS[d].reads_kernel {
-                set = set.with(pair);
-            }
-            pair += 1;
-            q += 1;
-        }
-        d += 1;
+    while pair < NR_PAIRS {
+        let question = PAIRS[pair].1.index();
+        sets[question] = sets[question].with(pair);
+        pair += 1;
     }
-    set
+    sets
+}
+
+/// Makes [`KERNEL_PAIR`].
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "runs at compile time only"
+)]
+const fn kernel_pair() -> [Option<usize>; NR_QUESTIONS] {
+    let mut pairs = [None; NR_QUESTIONS];
+    let mut pair = 0;
+    while pair < NR_PAIRS {
+        if matches!(PAIRS[pair].0, DefinitionId::Kernel) {
+            pairs[PAIRS[pair].1.index()] = Some(pair);
+        }
+        pair += 1;
+    }
+    pairs
+}
+
+/// Defines a set of pairs by a condition on definition and question.
+macro_rules! pair_sets {
+    ($($(#[$doc:meta])* $name:ident = |$d:ident, $q:ident| $condition:expr;)*) => {$(
+        $(#[$doc])*
+        #[expect(clippy::indexing_slicing, reason = "runs at compile time only")]
+        pub(crate) const $name: PairSet = {
+            let mut set = PairSet::new();
+            let mut pair = 0usize;
+            let mut n = 0usize;
+            while n < DEFINITIONS.len() {
+                let $d = &DEFINITIONS[n];
+                let mut c = 0usize;
+                while c < $d.claims.len() {
+                    let $q = $d.claims[c];
+                    if $condition {
+                        set = set.with(pair);
+                    }
+                    pair = pair.wrapping_add(1);
+                    c = c.wrapping_add(1);
+                }
+                n = n.wrapping_add(1);
+            }
+            set
+        };
+    )*};
+}
+
+pair_sets! {
+    /// The pairs whose definition reads the kernel's counters.
+    KERNEL_PAIRS = |d, _q| d.reads_kernel;
+    /// The pairs that are asked only if somebody asks, see [`Question::needs_ask`].
+    ASK_PAIRS = |_d, q| q.needs_ask();
+    /// The pairs that are not asked about every state.
+    SOMETIMES_PAIRS = |d, q| d.reads_kernel || d.sometimes || q.needs_ask();
 }
 
 impl DefinitionId {
@@ -211,20 +357,54 @@ definitions! {
     FirstPage => first_page::FirstPage,
     /// See [`max_page::MaxPage`].
     MaxPage => max_page::MaxPage,
+    /// See [`avg_page::AvgPage`].
+    AvgPage => avg_page::AvgPage,
     /// See [`nr_pages_mapped::NrPagesMapped`].
     NrPagesMapped => nr_pages_mapped::NrPagesMapped,
+    /// See [`total_pages::TotalPages`].
+    TotalPages => total_pages::TotalPages,
     /// See [`vma_pt::VmaPt`].
     VmaPt => vma_pt::VmaPt,
+    /// See [`vma_pt_counter::VmaPtCounter`].
+    VmaPtCounter => vma_pt_counter::VmaPtCounter,
     /// See [`vma::Vma`].
     Vma => vma::Vma,
+    /// See [`vma_counter::VmaCounter`].
+    VmaCounter => vma_counter::VmaCounter,
+    /// See [`vma_saturating::VmaSaturating`].
+    VmaSaturating => vma_saturating::VmaSaturating,
+    /// See [`vma_saturating_counter::VmaSaturatingCounter`].
+    VmaSaturatingCounter => vma_saturating_counter::VmaSaturatingCounter,
     /// See [`mm::Mm`].
     Mm => mm::Mm,
     /// See [`full::Full`].
     Full => full::Full,
     /// See [`partial::Partial`].
     Partial => partial::Partial,
-    /// See [`total_pages::TotalPages`].
-    TotalPages => total_pages::TotalPages,
+    /// See [`partial_rule::PartialRule`].
+    PartialRule => partial_rule::PartialRule,
+    /// See [`creator::Creator`].
+    Creator => creator::Creator,
+    /// See [`owner_vma::OwnerVma`].
+    OwnerVma => owner_vma::OwnerVma,
+    /// See [`double_map::DoubleMap`].
+    DoubleMap => double_map::DoubleMap,
+    /// See [`rmap_id::RmapId`].
+    RmapId => rmap_id::RmapId,
+    /// See [`mm_id::MmId`].
+    MmId => mm_id::MmId,
+    /// See [`est_nr_pages::EstNrPages`].
+    EstNrPages => est_nr_pages::EstNrPages,
+    /// See [`est_nr_mapped::EstNrMapped`].
+    EstNrMapped => est_nr_mapped::EstNrMapped,
+    /// See [`est_one::EstOne`].
+    EstOne => est_one::EstOne,
+    /// See [`ref_once::RefOnce`].
+    RefOnce => ref_once::RefOnce,
+    /// See [`page_vma::PageVma`].
+    PageVma => page_vma::PageVma,
+    /// See [`stat_any::StatAny`].
+    StatAny => stat_any::StatAny,
     /// See [`kernel::Kernel`].
     Kernel => kernel::Kernel,
 }

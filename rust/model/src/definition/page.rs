@@ -17,6 +17,8 @@ use crate::{
 ///
 /// The counts themselves are read with [`crate::Shard::page`]; the value here is their sum. Claims
 /// `mapped`: some `page[i]` > 0. To `page` it is the truth.
+///
+/// Cost: no state, nothing per event.
 pub struct Page;
 
 impl Definition for Page {
@@ -26,11 +28,13 @@ impl Definition for Page {
                                   _entire_mapcount";
     const CLAIMS: &'static [Question] = &[Question::Mapped];
 
-    fn value(v: &FolioView) -> i64 {
+    type State = ();
+
+    fn value(v: &FolioView, _state: &()) -> i64 {
         i64::try_from(v.total_pages).unwrap_or(i64::MAX)
     }
 
-    fn answer(v: &FolioView, _q: Question) -> Answer {
+    fn answer(v: &FolioView, _state: &(), _q: Question) -> Answer {
         Answer::from(v.max_page > 0)
     }
 }

@@ -18,6 +18,8 @@ use crate::{
 /// Reading: `mapped` is > 0, as for every count: no while all VMAs map all pages. `partial` is > 0
 /// while `full` is 0, wrong when several VMAs map all pages together. What else the pair of counts
 /// answers is asked of [`super::full::Full`].
+///
+/// Cost: no state, nothing per event.
 pub struct Partial;
 
 impl Definition for Partial {
@@ -26,11 +28,13 @@ impl Definition for Partial {
     const SOURCE: &'static str = "Zi Yan 2023-02-07; Wilcox 2021-12-15, 2021-12-16";
     const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Partial];
 
-    fn value(v: &FolioView) -> i64 {
+    type State = ();
+
+    fn value(v: &FolioView, _state: &()) -> i64 {
         i64::from(v.partial)
     }
 
-    fn answer(v: &FolioView, q: Question) -> Answer {
+    fn answer(v: &FolioView, _state: &(), q: Question) -> Answer {
         match q {
             Question::Partial => Answer::from(v.partial > 0 && v.full == 0),
             _ => Answer::from(v.partial > 0),

@@ -26,6 +26,7 @@ use crate::{
     Counter,
     Env,
     Inconsistency,
+    Kind,
     Level,
     Op, //
 };
@@ -60,6 +61,17 @@ enum Found {
     Displaced(u32),
     /// An open move: some pages are in the first, all others in the second.
     Both(u32, u32),
+}
+
+/// The run that a call belongs to.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    /// Its key.
+    pub(crate) key: u64,
+    /// It is a PMD split.
+    pub(crate) split: bool,
+    /// It begins with this call, although the one before has the same key.
+    pub(crate) again: bool,
 }
 
 /// Mixes numbers into the key of a run; never 0, which is no run.
@@ -135,36 +147,55 @@ impl Shard<'_> {
     pub(crate) fn apply(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<(), Fail> {
         let kernel = self.quick_check(e, env);
         let found = self.locate(e, c)?;
-        let key = self.key_of_call(c, found)?;
-        if self.entry(e)?.run != key {
-            self.evaluate(e, kernel.as_ref(), env)?;
-        }
-
+        let (key, split) = self.key_of_call(c, found)?;
         let part = Part {
             level: c.level,
             first: c.first,
             nr: c.nr,
         };
+        let again = !split && self.starts_again(e, found, c.op, part)?;
+        if self.entry(e)?.run != key || again {
+            self.evaluate(e, kernel.as_ref(), env)?;
+        }
+
         let place = (c.base, c.order, self.state.geometry.page_shift);
         let vma = pages_in_vma(place, part, (c.vma_start, c.vma_end));
+        let run = Run { key, split, again };
         match (found, c.op) {
             (Found::New(elsewhere), _) => {
                 let r = self.new_record(e, c.mm, c.base, elsewhere)?;
+                self.observe(e, r, c, part, vma, run)?;
                 self.edit(e, r, part, Step::Up, vma)?;
             }
-            (Found::At(r), Op::Remove) => self.edit(e, r, part, Step::Down, vma)?,
-            (Found::At(r), _) => self.edit(e, r, part, Step::Up, vma)?,
-            (Found::Displaced(r), _) => self.edit(e, r, part, Step::Down, None)?,
-            (Found::Both(here, there), _) => self.remove_from_both(e, here, there, part)?,
+            (Found::At(r), op) => {
+                self.observe(e, r, c, part, vma, run)?;
+                let step = if op == Op::Remove {
+                    Step::Down
+                } else {
+                    Step::Up
+                };
+                self.edit(e, r, part, step, vma)?;
+            }
+            (Found::Displaced(r), _) => {
+                self.observe(e, r, c, part, None, run)?;
+                self.edit(e, r, part, Step::Down, None)?;
+            }
+            (Found::Both(here, there), _) => {
+                self.observe(e, here, c, part, vma, run)?;
+                self.remove_from_both(e, here, there, part)?;
+            }
         }
+        let past = self.past_mut(e)?;
+        past.operation = c.operation;
+        past.pid = c.pid;
 
         self.settle_state(e)?;
         self.refresh(e, c.pending, env)?;
         self.changed(e, key, env)
     }
 
-    /// Returns the key of the run that a call belongs to.
-    fn key_of_call(&self, c: &Call, found: Found) -> Result<u64, Fail> {
+    /// Returns the key of the run that a call belongs to, and whether that is a PMD split.
+    fn key_of_call(&self, c: &Call, found: Found) -> Result<(u64, bool), Fail> {
         let geometry = self.state.geometry;
         let first = u64::from(c.first).wrapping_shl(u32::from(geometry.page_shift));
         let shift = u32::from(geometry.page_shift).wrapping_add(u32::from(geometry.pmd_order));
@@ -186,7 +217,30 @@ impl Shard<'_> {
             Op::Remove => (Direction::Remove, c.task, c.caller),
             _ => (Direction::Add, c.task, c.caller),
         };
-        Ok(run_key([direction.number(), task, caller, c.vma, table]))
+        let key = run_key([direction.number(), task, caller, c.vma, table]);
+        Ok((key, split))
+    }
+
+    /// Returns whether a call belongs to another operation than the one before on the same record,
+    /// although task and caller are the same.
+    ///
+    /// Operations go up in a page table, and what removes leaves nothing mapped behind it: three
+    /// MADV_DONTNEED of a folio, not in order, are three runs. That cannot be said of removes of page
+    /// cache: those of its dirty PTEs are delayed until the others are done.
+    fn starts_again(&self, e: u32, found: Found, op: Op, part: Part) -> Result<bool, Fail> {
+        let Found::At(r) = found else {
+            return Ok(false);
+        };
+        let (entry, record) = (self.entry(e)?, self.record(r)?);
+        let removes = op == Op::Remove;
+        if part.level == Level::Entire || (removes && entry.kind != Kind::Anon) {
+            return Ok(false);
+        }
+        if part.first < record.last_end {
+            return Ok(true);
+        }
+        let pages = self.pages_of(record, entry.order)?;
+        Ok(removes && pages.any(record.last_end, part.first))
     }
 
     /// Returns whether a record has all mappings of a part.

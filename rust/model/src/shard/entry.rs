@@ -45,6 +45,11 @@ pub(crate) const EVER_PARTIAL: u8 = 1 << 3;
 /// The folio is in the ring of suspects.
 pub(crate) const SUSPECT: u8 = 1 << 4;
 
+/// An evaluated state had more (VMA, page table) tuples than VMAs.
+pub(crate) const EVER_UNALIGNED: u8 = 1 << 5;
+/// An evaluated state had more than two MMs.
+pub(crate) const EVER_MANY: u8 = 1 << 6;
+
 /// The shadow of one folio, beside its records. All bytes zero is a free entry.
 ///
 /// # Invariants

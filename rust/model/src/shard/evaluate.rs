@@ -4,11 +4,14 @@
 
 use super::entry::{
     DIRTY,
+    EVER_MANY,
     EVER_PARTIAL,
     EVER_SHARED,
+    EVER_UNALIGNED,
     KERNEL_DIRTY, //
 };
 use super::{
+    position_of,
     Fail,
     Shard,
     State, //
@@ -20,15 +23,27 @@ use crate::bits::{
 };
 use crate::definition::{
     verdicts,
+    ASK_PAIRS,
     KERNEL_PAIRS, //
 };
+use crate::figures::up;
 use crate::kernel::Expected;
+use crate::tables::{
+    Place,
+    TABLE_KIND, //
+};
 use crate::{
-    disagree,
+    Ask,
+    AskPage,
     Counter,
+    Disagreement,
     Env,
+    FolioView,
     KernelCounts,
-    PairSet, //
+    Kind,
+    PairSet,
+    Record,
+    Verdicts, //
 };
 
 /// Most records that a call looks at to find out whether an open window involves the folio; with
@@ -94,7 +109,8 @@ impl Shard<'_> {
     ///
     /// The kernel is asked once per state, too, as soon as its counters are given. While a copy is
     /// open that may hold unknown mappings, the shadow is no state that ever was: nothing is
-    /// evaluated. A folio that nothing maps any more has nothing to be wrong about.
+    /// evaluated. What is wrong about a folio that nothing maps any more is counted, but it is no
+    /// episode: it is wrong for no time, since counters start anew.
     pub(crate) fn evaluate(
         &mut self,
         e: u32,
@@ -107,49 +123,127 @@ impl Shard<'_> {
         if !(model || ask) || self.is_pending(e, env)? {
             return Ok(());
         }
-        let (kind, order, old) = (entry.kind, entry.order, entry.wrong);
         let mut view = self.view_of(e)?;
         view.kernel = kernel.copied();
-        let all = verdicts(&view);
+        if let Some(kernel) = kernel {
+            self.note_references(kernel);
+        }
+        let all = verdicts(&view, &self.past(e)?.sketches);
         let mut pairs = PairSet::new();
-        let mut flags = entry.flags;
+        let mut flags = self.entry(e)?.flags;
         if model {
             pairs = all.asked.without(KERNEL_PAIRS);
-            flags &= !DIRTY;
-            flags |= if view.mm > 1 { EVER_SHARED } else { 0 };
-            let partial = 0 < view.nr_pages_mapped && view.nr_pages_mapped < view.nr_pages;
-            flags |= if partial { EVER_PARTIAL } else { 0 };
+            flags = self.note_state(&view, flags & !DIRTY);
         }
         if ask {
             pairs = pairs.or(KERNEL_PAIRS);
             flags &= !KERNEL_DIRTY;
-        }
-        let all = all.only(pairs);
-        let mut new = old.without(all.asked).or(all.wrong());
-        if view.total == 0 {
-            new = all.wrong();
-            flags &= !KERNEL_DIRTY;
-        }
-        if model {
-            self.state.counters.add(Counter::Evaluated);
-        }
-        if ask {
             self.state.counters.add(Counter::EvaluatedKernel);
         }
-        disagree::count(self.cells, kind, order, &all);
-        disagree::change(self.cells, kind, order, old, new, env);
-        let entry = self.entry_mut(e)?;
-        entry.flags = flags;
-        entry.wrong = new;
+        if view.total == 0 {
+            flags &= !KERNEL_DIRTY;
+        }
+        self.entry_mut(e)?.flags = flags;
+        self.judged(e, &view, &all, pairs, model, env)?;
+        if ask {
+            let place = self.place(e)?;
+            self.tables.count_flips(place, &all);
+        }
+        if view.total == 0 {
+            self.empty_sketches(e)?;
+        }
+        Ok(())
+    }
+
+    /// Notes how many references the kernel shows.
+    fn note_references(&mut self, kernel: &KernelCounts) {
+        let most = &mut self.state.figures.most_references;
+        *most = (*most).max(u64::try_from(kernel.refcount).unwrap_or(0));
+    }
+
+    /// Notes what holds for a new state in counters and figures; returns the flags of the entry.
+    fn note_state(&mut self, view: &FolioView, flags: u8) -> u8 {
+        self.state.counters.add(Counter::Evaluated);
+        if !TABLE_KIND.contains(&view.kind) {
+            self.state.counters.add(Counter::OtherKind);
+        }
+        let figures = &mut self.state.figures;
+        figures.most_mappings = figures.most_mappings.max(view.total);
+        let mut flags = flags;
+        for (flag, holds, folios) in [
+            (EVER_SHARED, view.mm > 1, &mut figures.ever_shared),
+            (EVER_MANY, view.mm > 2, &mut figures.ever_many),
+            (
+                EVER_PARTIAL,
+                0 < view.nr_pages_mapped && view.nr_pages_mapped < view.nr_pages,
+                &mut figures.ever_partial,
+            ),
+            (
+                EVER_UNALIGNED,
+                view.vma_pt > view.vma,
+                &mut figures.ever_unaligned,
+            ),
+        ] {
+            if holds && flags & flag == 0 {
+                flags |= flag;
+                up(folios, view.kind);
+            }
+        }
+        flags
+    }
+
+    /// Returns which cells the present state of a folio belongs to.
+    fn place(&self, e: u32) -> Result<Place, Fail> {
+        let entry = self.entry(e)?;
+        Ok(Place {
+            kind: entry.kind,
+            order: entry.order,
+            operation: self.past(e)?.operation,
+        })
+    }
+
+    /// Counts the verdicts on some pairs, and tells what became wrong.
+    fn judged(
+        &mut self,
+        e: u32,
+        view: &FolioView,
+        all: &Verdicts,
+        pairs: PairSet,
+        state: bool,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let place = self.place(e)?;
+        let verdicts = all.only(pairs);
+        let old = self.entry(e)?.wrong;
+        let mut new = old.without(verdicts.asked).or(verdicts.wrong());
+        if view.total == 0 {
+            // Wrong for no time: no episode.
+            new = PairSet::new();
+        }
+        self.tables.count(place, &verdicts, state);
+        self.tables.change(place, old, new, env);
+        self.entry_mut(e)?.wrong = new;
+        let opened = new.without(old);
+        if !opened.is_empty() {
+            let past = self.past(e)?;
+            env.disagree(Disagreement {
+                view,
+                sketches: &past.sketches,
+                opened,
+                too_high: opened.and(verdicts.false_yes),
+                operation: past.operation,
+                pid: past.pid,
+                records: self.records(e),
+            });
+        }
         Ok(())
     }
 
     /// Ends all wrong answers about a folio: it is no longer tracked.
     pub(crate) fn close_wrong(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
-        let entry = self.entry_mut(e)?;
-        let (kind, order) = (entry.kind, entry.order);
-        let old = core::mem::take(&mut entry.wrong);
-        disagree::change(self.cells, kind, order, old, PairSet::new(), env);
+        let place = self.place(e)?;
+        let old = core::mem::take(&mut self.entry_mut(e)?.wrong);
+        self.tables.change(place, old, PairSet::new(), env);
         Ok(())
     }
 
@@ -159,33 +253,131 @@ impl Shard<'_> {
     /// end. States that were evaluated while the kernel's counters did not stand still are asked
     /// about from the kernel, if they do now.
     pub fn settle(&mut self, cursor: u32, max: u32, env: &dyn Env) -> Option<u32> {
+        self.each(cursor, max, env, |shard, e| {
+            let entry = shard.entry(e)?;
+            if !(entry.has(DIRTY) || entry.has(KERNEL_DIRTY)) {
+                return Ok(());
+            }
+            let kernel = if entry.has(KERNEL_DIRTY) {
+                shard.quick_check(e, env)
+            } else {
+                None
+            };
+            shard.evaluate(e, kernel.as_ref(), env)
+        })
+    }
+
+    /// Asks the questions that need somebody who asks ([`Question::needs_ask`]) about all mapped
+    /// folios whose counters stand still, as a reader would who holds no reference.
+    ///
+    /// [`Question::Reuse`] is asked for the first page that the MM maps that mapped the folio last.
+    /// To be called as [`Shard::settle`], and after it.
+    ///
+    /// [`Question::needs_ask`]: crate::Question::needs_ask
+    /// [`Question::Reuse`]: crate::Question::Reuse
+    pub fn ask_all(&mut self, cursor: u32, max: u32, env: &dyn Env) -> Option<u32> {
+        self.each(cursor, max, env, |shard, e| {
+            let Some(kernel) = shard.quick_check(e, env) else {
+                return Ok(());
+            };
+            let ask = shard.reader(e, env)?;
+            let Some((view, verdicts)) = shard.judge(e, &kernel, Some(ask)) else {
+                return Ok(());
+            };
+            shard.note_references(&kernel);
+            shard.judged(e, &view, &verdicts, ASK_PAIRS, false, env)?;
+            let place = shard.place(e)?;
+            shard.tables.count_flips(place, &verdicts.only(ASK_PAIRS));
+            Ok(())
+        })
+    }
+
+    /// Returns what a reader asks about a folio, see [`Shard::ask_all`].
+    pub(crate) fn reader(&self, e: u32, env: &dyn Env) -> Result<Ask, Fail> {
+        let entry = self.entry(e)?;
+        let (pfn, order) = (entry.pfn, entry.order);
+        let mut ask = Ask::default();
+        if let Some(r) = position_of(entry.first_record).filter(|_| entry.kind == Kind::Anon) {
+            let record = self.record(r)?;
+            let first = if record.entire() {
+                0
+            } else {
+                let pages = self.pages_of(record, order)?;
+                pages.next(0, pages_of_order(order)).unwrap_or(0)
+            };
+            let exclusive = env.anon_exclusive(pfn, order, first);
+            ask.page = Some(self.ask_page(e, record.mm, record.mm_id, first, exclusive));
+        }
+        Ok(ask)
+    }
+
+    /// Calls `f` for the tracked folios among up to `max` entries from position `cursor` on; returns
+    /// where to go on, `None` at the end.
+    fn each(
+        &mut self,
+        cursor: u32,
+        max: u32,
+        env: &dyn Env,
+        f: impl Fn(&mut Self, u32) -> Result<(), Fail>,
+    ) -> Option<u32> {
         let end = cursor.saturating_add(max).min(narrow(self.entries.len()));
         for e in cursor..end {
             let Some(entry) = self.entries.get(index(e)) else {
                 break;
             };
-            let tracked = matches!(entry.state, State::Live | State::Draining);
-            if !tracked || !(entry.has(DIRTY) || entry.has(KERNEL_DIRTY)) {
-                continue;
-            }
-            let kernel = if entry.has(KERNEL_DIRTY) {
-                self.quick_check(e, env)
-            } else {
-                None
-            };
-            if let Err(fail) = self.evaluate(e, kernel.as_ref(), env) {
-                self.give_up(e, fail, env);
+            if matches!(entry.state, State::Live | State::Draining) {
+                if let Err(fail) = f(self, e) {
+                    self.give_up(e, fail, env);
+                }
             }
         }
         (index(end) < self.entries.len()).then_some(end)
     }
 
-    /// Starts counters and tables anew.
+    /// Returns the state of the tracked folio at a position as it is now, with these counters of the
+    /// kernel and for somebody who asks, and how all answers compare with the truth.
     ///
-    /// Numbers of what is there now stay, so do the wrong answers of the present: their time starts
-    /// at 0.
-    pub fn reset_tables(&mut self, env: &dyn Env) {
-        self.state.counters.reset();
-        disagree::restart(self.cells, env);
+    /// Counts nothing. `None` if the folio is not tracked.
+    pub fn judge(
+        &self,
+        entry: u32,
+        kernel: &KernelCounts,
+        ask: Option<Ask>,
+    ) -> Option<(FolioView, Verdicts)> {
+        let mut view = self.view(entry)?;
+        if !matches!(view.state, State::Live | State::Draining) {
+            return None;
+        }
+        view.kernel = Some(*kernel);
+        view.ask = ask;
+        let verdicts = verdicts(&view, &self.past(entry).ok()?.sketches);
+        Some((view, verdicts))
+    }
+
+    /// Returns what there is to know about page `i` for an MM that wants to reuse it.
+    pub fn ask_page(
+        &self,
+        entry: u32,
+        mm: u64,
+        mm_id: u32,
+        i: u32,
+        anon_exclusive: bool,
+    ) -> AskPage {
+        let maps = |record: &Record, order: u8| {
+            let pages = self.pages_of(record, order);
+            record.entire() || pages.is_ok_and(|pages| pages.any(i, i.saturating_add(1)))
+        };
+        let mapped = self.entry(entry).is_ok_and(|e| {
+            self.find_of_mm(entry, mm, |record| maps(record, e.order))
+                .is_some()
+        });
+        AskPage {
+            mm,
+            mm_id,
+            index: i,
+            count: self.page(entry, i),
+            mapped,
+            anon_exclusive,
+        }
     }
 }

@@ -153,6 +153,25 @@ impl Shard<'_> {
         self.free_record(r)
     }
 
+    /// Returns a record of a folio in an MM that is as wanted, without a look at other MMs.
+    pub(crate) fn find_of_mm(
+        &self,
+        e: u32,
+        mm: u64,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Option<u32> {
+        let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));
+        let mut link = self.record_buckets.get(bucket).copied()?;
+        while let Some(r) = position_of(link) {
+            let record = self.records.get(index(r))?;
+            if record.entry == link_to(e) && record.mm == mm && wanted(record) {
+                return Some(r);
+            }
+            link = record.hash_next;
+        }
+        None
+    }
+
     /// Returns the first record of a folio from a link on that is as wanted.
     pub(crate) fn find_record(
         &self,

@@ -4,7 +4,8 @@
 
 use super::entry::{
     EVER_PARTIAL,
-    EVER_SHARED, //
+    EVER_SHARED,
+    EVER_UNALIGNED, //
 };
 use super::{
     position_of,
@@ -21,7 +22,9 @@ use crate::{
     Env,
     FolioView,
     PairSet,
-    RecordView, //
+    Record,
+    RecordView,
+    Sketches, //
 };
 
 impl Shard<'_> {
@@ -34,12 +37,13 @@ impl Shard<'_> {
     }
 
     /// Returns the numbers of the folio at a position, with the kernel's counters if they stand
-    /// still and can be read.
+    /// still and can be read; then also with what a reader asks, see [`Shard::ask_all`].
     pub fn view_with_kernel(&self, entry: u32, env: &dyn Env) -> Option<FolioView> {
         let mut view = self.view(entry)?;
         let tracked = matches!(view.state, State::Live | State::Draining);
         if tracked && self.quiescent(entry, env, u32::MAX).ok()? {
             view.kernel = env.kernel_of(view.pfn, view.order);
+            view.ask = view.kernel.and_then(|_| self.reader(entry, env).ok());
         }
         Some(view)
     }
@@ -56,6 +60,10 @@ impl Shard<'_> {
             PartCounts::default()
         };
         let entire = u64::from(entry.entire);
+        let asker = match position_of(entry.first_record) {
+            Some(r) => *self.record(r)?,
+            None => Record::default(),
+        };
         Ok(FolioView {
             pfn: entry.pfn,
             order: entry.order,
@@ -72,6 +80,11 @@ impl Shard<'_> {
             nr_pte_mapped,
             first_page: every.saturating_add(parts.first),
             min_page: every.saturating_add(parts.least),
+            min_mapped_page: if every > 0 {
+                every.saturating_add(parts.least)
+            } else {
+                parts.least_mapped
+            },
             max_page: every.saturating_add(parts.most),
             mm: entry.mm,
             vma: entry.vma,
@@ -87,7 +100,13 @@ impl Shard<'_> {
             seq: entry.seq,
             ever_shared: entry.has(EVER_SHARED),
             ever_partial: entry.has(EVER_PARTIAL),
+            ever_unaligned: entry.has(EVER_UNALIGNED),
             kernel: None,
+            pmd_order: self.state.geometry.pmd_order,
+            asker_mm: asker.mm,
+            asker_mm_id: asker.mm_id,
+            asker_base: asker.base,
+            ask: None,
         })
     }
 
@@ -148,6 +167,12 @@ impl Shard<'_> {
         self.entry(entry).map_or(0, |entry| entry.seq)
     }
 
+    /// Returns the counters that authors sketched, of the folio at a position.
+    pub fn sketches(&self, entry: u32) -> Sketches {
+        self.past(entry)
+            .map_or(Sketches::default(), |past| past.sketches)
+    }
+
     /// Returns the pairs that answered the last evaluated state of a folio wrongly.
     pub fn wrong(&self, entry: u32) -> PairSet {
         self.entry(entry)
@@ -174,6 +199,7 @@ impl Iterator for RecordIter<'_> {
         self.next = record.next;
         Some(RecordView {
             mm: record.mm,
+            mm_id: record.mm_id,
             base: record.base,
             order,
             nr: record.nr,

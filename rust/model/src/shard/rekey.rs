@@ -27,6 +27,7 @@ use crate::{
     Inconsistency,
     Level,
     Move,
+    Operation,
     Outcome, //
 };
 
@@ -100,7 +101,11 @@ impl Shard<'_> {
             let kernel = self.quick_check(e, env);
             self.evaluate(e, kernel.as_ref(), env)?;
         }
+        self.end_run(from)?;
         self.move_part(e, from, part, m)?;
+        let past = self.past_mut(e)?;
+        past.operation = Operation::Move;
+        past.pid = m.pid;
         self.changed(e, key, env)
     }
 
@@ -172,6 +177,8 @@ impl Shard<'_> {
             Some(to) => to,
             None => self.new_record(e, m.mm, m.new_base, lookup.elsewhere)?,
         };
+        self.end_run(to)?;
+        self.record_mut(to)?.mm_id = record.mm_id;
         if part.level == Level::Entire {
             self.edit(e, to, part, Step::Up, vma)?;
             return self.edit(e, from, part, Step::Down, None);
@@ -239,6 +246,9 @@ impl Shard<'_> {
         let after = self.spread(r, b.order)?;
         self.respread(e, before, after)?;
         self.state.counters.add(Counter::Boundaries);
+        let past = self.past_mut(e)?;
+        past.operation = Operation::Vma;
+        past.pid = b.pid;
         self.changed(e, 0, env)?;
         Ok(true)
     }

@@ -20,10 +20,12 @@ use crate::bits::{
     narrow,
     pages_of_order, //
 };
+use crate::figures::up;
 use crate::{
     Call,
     Counter,
     Env,
+    History,
     Inconsistency,
     Level,
     LostReason,
@@ -226,7 +228,9 @@ impl Shard<'_> {
         entry.flags = 0;
         entry.run = 0;
         entry.since = env.now();
+        *self.past_mut(e)? = History::default();
         self.state.counters.add(Counter::Restarted);
+        up(&mut self.state.figures.folios, c.kind);
         self.take(e, c, env)?;
         Ok(Outcome::Started)
     }
@@ -251,6 +255,7 @@ impl Shard<'_> {
             return self.refuse(c, env);
         };
         self.state.counters.add(Counter::Started);
+        up(&mut self.state.figures.folios, c.kind);
         match self.take(e, c, env) {
             Ok(()) => Outcome::Started,
             Err(fail) => self.give_up(e, fail, env),
@@ -275,6 +280,7 @@ impl Shard<'_> {
         entry.state = state;
         entry.since = env.now();
         entry.cookie = env.gp_snapshot();
+        *self.past_mut(e).ok()? = History::default();
         self.hash_entry(e).ok()?;
         if state == State::Live {
             self.state.counters.add(Counter::Tracked);
@@ -422,6 +428,7 @@ impl Shard<'_> {
         } else {
             self.pull_drained(e)?;
         }
+        *self.past_mut(e)? = History::default();
         let order = self.entry(e)?.order;
         while let Some(r) = position_of(self.entry(e)?.first_record) {
             self.drop_sets(r, order)?;

@@ -7,6 +7,7 @@ use fmi_model::{
     Kind,
     Level,
     Op,
+    Operation,
     Outcome,
     State, //
 };
@@ -31,6 +32,7 @@ pub fn call(op: Op, first: u32, nr: u32) -> Call {
         kind: Kind::Anon,
         first,
         nr,
+        mm_id: 1,
         mm: 7,
         base: 0x10_0000,
         alt_base: None,
@@ -38,6 +40,8 @@ pub fn call(op: Op, first: u32, nr: u32) -> Call {
         vma_start: 0x10_0000,
         vma_end: 0x11_0000,
         task: 1,
+        pid: 1,
+        operation: Operation::Fault,
         caller: 1,
         kernel_unmapped: true,
         pending: 0,

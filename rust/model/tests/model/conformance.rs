@@ -21,10 +21,10 @@ impl World {
     /// Checks values of definitions, and everything else against the list of mappings.
     fn expect(&mut self, values: &[(&str, i64)]) {
         self.assert_all();
-        let view = self.view(0);
+        let view = self.view(0).map(|view| (view, self.sketches(0)));
         for (name, value) in values {
             let d = DEFINITIONS.iter().find(|d| d.name == *name).expect(name);
-            let ours = view.as_ref().map_or(0, |view| (d.value)(view));
+            let ours = view.as_ref().map_or(0, |(view, s)| (d.value)(view, s));
             assert_eq!(ours, *value, "{name}");
         }
     }

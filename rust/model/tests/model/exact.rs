@@ -55,6 +55,34 @@ fn run(orders: &[u8], deeds: &[Deed]) -> Counters {
     counters
 }
 
+/// An entire mapping that is larger than a page table moves in one step, and is split behind it.
+#[test]
+fn a_pud_moves_as_a_whole() {
+    let new_vma = Deed::NewVma {
+        folio: 0,
+        mm: 0,
+        shape: 0,
+    };
+    let deeds = [
+        new_vma,
+        Deed::MapEntire { vma: 7454 },
+        Deed::MoveBegin {
+            vma: 34382,
+            first: 0,
+            nr: 5468,
+            to: 3080,
+        },
+        Deed::MoveStep { number: 0 },
+        Deed::SplitPmd { vma: 8396 },
+        Deed::Map {
+            vma: 45687,
+            first: 0,
+            nr: 0,
+        },
+    ];
+    run(&[11], &deeds);
+}
+
 /// The deeds must reach what they are meant for, or the properties say little.
 #[test]
 fn random_deeds_reach_everything() {
@@ -76,6 +104,7 @@ fn random_deeds_reach_everything() {
             "missed",
             "suspects",
             "remove_elsewhere",
+            "evaluated_other_kind",
         ];
         let times = sum.get(counter);
         if never.iter().any(|prefix| name.starts_with(prefix)) {

@@ -12,6 +12,7 @@ use fmi_model::{
     LostReason,
     Move,
     Op,
+    Operation,
     Place, //
 };
 use proptest::prelude::*;
@@ -115,12 +116,15 @@ fn call() -> impl Strategy<Value = Call> {
                 first,
                 nr,
                 mm,
+                mm_id: 1,
                 base,
                 alt_base,
                 vma,
                 vma_start: s.min(e),
                 vma_end: s.max(e),
                 task,
+                pid: 0,
+                operation: Operation::Fault,
                 caller: 0,
                 kernel_unmapped,
                 pending,
@@ -144,6 +148,7 @@ fn nonsense() -> impl Strategy<Value = Nonsense> {
                 nr: c.nr,
                 vma_start: c.vma_start,
                 vma_end: c.vma_end,
+                pid: 0,
             })
         })
     });
@@ -155,6 +160,7 @@ fn nonsense() -> impl Strategy<Value = Nonsense> {
             base: c.base,
             at: c.first,
             present: c.kernel_unmapped,
+            pid: 0,
         })
     });
     let checks = call().prop_map(|c| {

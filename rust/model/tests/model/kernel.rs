@@ -163,6 +163,7 @@ impl Folio {
             partially_mapped: self.partially_mapped,
             swapcache: false,
             refcount: self.large_mapcount + 2,
+            expected_refs: self.large_mapcount + 2,
             anon: self.anon,
             order: self.order,
         }

@@ -9,6 +9,9 @@
 //!   what the hooks would see; [`window`] has what happens without calls, [`check`] the checks.
 //! * [`steps`] turns random numbers into such deeds.
 //! * [`naive`] keeps the tables by hand.
+//! * [`formulas`] are definitions by formula, by hand.
+//! * [`driver`] feeds sketches of counters with the events of one folio, [`naive_sketches`] does them
+//!   again by hand.
 //!
 //! The other modules are tests.
 
@@ -22,21 +25,29 @@
     reason = "a test that goes wrong shall panic"
 )]
 
+mod asking;
 mod calls;
 mod check;
 mod compare;
 mod conformance;
+mod definitions;
+mod driver;
 mod exact;
+mod examples;
+mod formulas;
 mod illegal;
 mod kernel;
 mod lifecycle;
 mod loss;
 mod moves;
 mod naive;
+mod naive_sketches;
 mod oracle;
 mod pressure;
+mod preview;
 mod reading;
 mod rig;
+mod sketches;
 mod steps;
 mod tables;
 mod tickets;

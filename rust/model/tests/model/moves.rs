@@ -38,6 +38,7 @@ fn shift(first: u32, nr: u32) -> Move {
         nr,
         vma_start: c.vma_start + (1 << 30),
         vma_end: c.vma_end + (1 << 30),
+        pid: 0,
     }
 }
 
@@ -204,6 +205,7 @@ fn only_boundaries_inside_a_known_record_count() {
         base: c.base,
         at: 6,
         present: true,
+        pid: 0,
     };
     let mut set = |b: Boundary| rig.with(|shard, env| shard.set_boundary(&b, env));
     for bad in [

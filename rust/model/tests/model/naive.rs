@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use fmi_model::{
-    cell_index,
+    Answer,
     Call,
     Cell,
     Counter,
@@ -13,10 +13,20 @@ use fmi_model::{
     Kind,
     Level,
     Op,
+    Operation,
+    OperationCell,
+    Question,
+    Shown,
     DEFINITIONS,
-    PAIRS, //
+    PAIRS,
+    TABLE_KIND, //
 };
 
+use crate::naive_sketches::{
+    Asker,
+    NaiveSketches,
+    Step, //
+};
 use crate::oracle::{
     Counts,
     Mapping,
@@ -24,6 +34,8 @@ use crate::oracle::{
 };
 use crate::rig::{
     PAGE_SHIFT,
+    PLENTY,
+    PMD_ORDER,
     PT_SHIFT, //
 };
 use crate::world::{
@@ -31,6 +43,10 @@ use crate::world::{
     What,
     World, //
 };
+
+mod runs;
+
+use self::runs::NaiveFigures;
 
 /// Which run an event belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,19 +79,102 @@ pub struct Known {
     order: u8,
     kind: Kind,
     mappings: Vec<Mapping>,
+    /// The MM and base of each record, the newest first.
+    order_of_records: Vec<(u64, u64)>,
+    ids: BTreeMap<u64, u32>,
+    sketches: Option<NaiveSketches>,
+    /// The page behind the last one of the last call, by MM and base.
+    ends: BTreeMap<(u64, u64), u32>,
     run: Run,
+    operation: Operation,
     dirty: bool,
     pub wrong: Vec<bool>,
 }
 
+/// Pair, type and order.
+type Place = (usize, usize, u8);
+
+impl Known {
+    /// Returns who asks: the newest mapper.
+    fn asker(&self) -> Asker {
+        let newest = self.order_of_records.first();
+        newest.map_or(Asker::default(), |(mm, base)| Asker {
+            mm: *mm,
+            mm_id: self.ids[mm],
+            base: *base,
+        })
+    }
+
+    /// Keeps the list of records, after mappings of an MM have changed or moved between two bases.
+    fn keep_records(&mut self, mm: u64, from: u64, to: u64) {
+        let has = |base| {
+            self.mappings
+                .iter()
+                .any(|m| m.mm == mm && base_of(m) == base)
+        };
+        let (old, new) = (has(from), has(to));
+        let at = |base| self.order_of_records.iter().position(|r| *r == (mm, base));
+        match (at(from), at(to)) {
+            (Some(at), None) if new && !old => self.order_of_records[at].1 = to,
+            (_, None) if new => self.order_of_records.insert(0, (mm, to)),
+            _ => {}
+        }
+        let records = &self.mappings;
+        self.order_of_records
+            .retain(|(mm, base)| records.iter().any(|m| m.mm == *mm && base_of(m) == *base));
+    }
+
+    /// Returns the values and other numbers of all sketches.
+    pub fn sketched(&self) -> Vec<(&'static str, i64, Fields)> {
+        let (Some(sketches), asker) = (&self.sketches, self.asker()) else {
+            return Vec::new();
+        };
+        SKETCHES
+            .iter()
+            .map(|name| (*name, sketches.value(name, &asker), sketches.fields(name)))
+            .collect()
+    }
+}
+
+/// The other numbers of a definition, by name.
+type Fields = Vec<(&'static str, Shown)>;
+
+/// The definitions that keep a state.
+pub const SKETCHES: [&str; 9] = [
+    "vma_pt_counter",
+    "vma_counter",
+    "vma_saturating_counter",
+    "creator",
+    "owner_vma",
+    "double_map",
+    "partial_rule",
+    "rmap_id",
+    "mm_id",
+];
+
 /// Tables that are kept by hand.
 pub struct Naive {
+    /// Sketches are kept, too.
+    pub with_sketches: bool,
     pub folios: BTreeMap<u64, Known>,
-    cells: BTreeMap<usize, Cell>,
+    cells: BTreeMap<Place, Cell>,
+    operations: BTreeMap<(usize, usize), OperationCell>,
     /// Time that was wrong, by cell and for each time something is wrong: since when.
-    open: BTreeMap<(usize, u64), u64>,
-    wrong_time: BTreeMap<usize, u64>,
+    open: BTreeMap<(Place, u64), u64>,
+    wrong_time: BTreeMap<Place, u64>,
+    /// The run of each record, by folio, MM and base: what it is, and if it removes, whether pages
+    /// of its VMA and page table, and of its VMA, are left.
+    records: BTreeMap<(u64, u64, u64), (Run, bool, bool)>,
+    figures: NaiveFigures,
+    /// Leaks and underflows of sketches: how often, and how much.
+    rests: BTreeMap<&'static str, (u64, u64, u64, u64)>,
     evaluated: u64,
+}
+
+/// Returns whether the oracle has the answer of a definition: those that are formulas over T.
+pub fn knows(id: DefinitionId, q: Question) -> bool {
+    let d = id.info().unwrap();
+    !d.reads_kernel && !d.sometimes && !q.needs_ask() && Counts::knows(d.name, q.name())
 }
 
 /// Returns the address of the mapping of a page.
@@ -83,13 +182,28 @@ fn va(base: u64, page: u32) -> u64 {
     base.wrapping_add(u64::from(page) << PAGE_SHIFT)
 }
 
+/// Returns whether the answers of a definition depend on what it has kept.
+fn sketched(id: DefinitionId, q: Question) -> bool {
+    !q.needs_ask() && SKETCHES.contains(&id.info().unwrap().name)
+}
+
+/// Returns the base of the record that a mapping belongs to.
+fn base_of(m: &Mapping) -> u64 {
+    m.va.wrapping_sub(u64::from(m.page) << PAGE_SHIFT)
+}
+
 impl Naive {
     pub fn new() -> Self {
         Self {
+            with_sketches: false,
             folios: BTreeMap::new(),
             cells: BTreeMap::new(),
+            operations: BTreeMap::new(),
             open: BTreeMap::new(),
             wrong_time: BTreeMap::new(),
+            records: BTreeMap::new(),
+            figures: NaiveFigures::default(),
+            rests: BTreeMap::new(),
             evaluated: 0,
         }
     }
@@ -104,14 +218,31 @@ impl Naive {
         let counts = Counts::of(f.mappings.iter(), 1 << f.order, PT_SHIFT);
         for (pair, (id, q)) in PAIRS.iter().enumerate() {
             let d = DEFINITIONS.iter().find(|d| d.id == *id).unwrap();
-            if *id == DefinitionId::Kernel {
+            let sketch = self.with_sketches && sketched(*id, *q);
+            if !knows(*id, *q) && !sketch {
                 continue;
             }
-            let at = cell_index(pair, f.kind, f.order);
+            let says = if sketch {
+                let sketches = f.sketches.as_ref().unwrap();
+                match sketches.answer(d.name, *q, &counts, &f.asker()) {
+                    Answer::NotAsked => continue,
+                    Answer::Yes => Says::Yes,
+                    Answer::No => Says::No,
+                    Answer::Unknown => Says::Unknown,
+                    Answer::Counter(is, should) => Says::Counter(is, should),
+                    Answer::Count(n) => Says::Times(n as i64),
+                }
+            } else {
+                counts.says(d.name, q.name())
+            };
+            let at = (pair, f.kind.index(), f.order);
+            let operation = f.operation.index();
+            let by_operation = self.operations.entry((pair, operation)).or_default();
+            by_operation.evaluated += 1;
             let cell = self.cells.entry(at).or_default();
             cell.evaluated += 1;
-            let says = counts.says(d.name, q.name());
             let (high, low) = match says {
+                Says::Counter(is, should) => (is > should, is < should),
                 Says::Times(n) => (
                     counts.page.iter().any(|page| n > *page),
                     counts.page.iter().any(|page| n < *page),
@@ -128,9 +259,12 @@ impl Naive {
             } else if low {
                 cell.false_no += 1;
             }
-            let wrong = high || low;
+            // What is wrong about an unmapped folio is wrong for no time: no episode.
+            let wrong = (high || low) && counts.total > 0;
+            by_operation.wrong += u64::from(high || low);
             if wrong && !f.wrong[pair] {
                 cell.episodes += 1;
+                by_operation.episodes += 1;
                 cell.wrong_now += 1;
                 self.open.insert((at, pfn), now);
             } else if !wrong && f.wrong[pair] {
@@ -143,12 +277,13 @@ impl Naive {
     }
 
     /// Begins an event: ends the run before if it is another.
-    fn begin(&mut self, pfn: u64, run: Run, now: u64) {
+    fn begin(&mut self, pfn: u64, run: Run, operation: Operation, now: u64) {
         if run == Run::None || self.folios[&pfn].run != run {
             self.evaluate(pfn, now);
         }
         let f = self.folios.get_mut(&pfn).unwrap();
         f.run = run;
+        f.operation = operation;
         f.dirty = true;
     }
 
@@ -156,6 +291,24 @@ impl Naive {
     fn end(&mut self, pfn: u64, now: u64) {
         if self.folios[&pfn].mappings.is_empty() {
             self.evaluate(pfn, now);
+            // Counters start anew: what was wrong is right again.
+            let f = self.folios.get_mut(&pfn).unwrap();
+            for (name, left) in f.sketches.take().map_or(Vec::new(), |mut s| s.empty()) {
+                let rest = self.rests.entry(name).or_default();
+                rest.0 += u64::from(left > 0);
+                rest.1 += left.max(0) as u64;
+                rest.2 += u64::from(left < 0);
+                rest.3 += left.min(0).unsigned_abs();
+            }
+            // Nothing is wrong any more, asked or not.
+            for (pair, wrong) in f.wrong.iter_mut().enumerate() {
+                if std::mem::take(wrong) {
+                    let at = (pair, f.kind.index(), f.order);
+                    self.cells.get_mut(&at).unwrap().wrong_now -= 1;
+                    let since = self.open.remove(&(at, pfn)).unwrap();
+                    *self.wrong_time.entry(at).or_default() += now - since;
+                }
+            }
         }
     }
 
@@ -165,7 +318,12 @@ impl Naive {
             order: c.order,
             kind: c.kind,
             mappings: Vec::new(),
+            order_of_records: Vec::new(),
+            ids: BTreeMap::new(),
+            sketches: None,
+            ends: BTreeMap::new(),
             run: Run::None,
+            operation: Operation::Other,
             dirty: false,
             wrong: vec![false; PAIRS.len()],
         });
@@ -173,6 +331,10 @@ impl Naive {
             f.order = c.order;
             f.kind = c.kind;
         }
+        if self.with_sketches && f.sketches.is_none() {
+            f.sketches = Some(NaiveSketches::new(c.order, PMD_ORDER as u8, c.kind));
+        }
+        f.ids.insert(c.mm, c.mm_id);
         let here = |m: &&Mapping| {
             m.mm == c.mm && m.va.wrapping_sub(u64::from(m.page) << PAGE_SHIFT) == c.base
         };
@@ -192,8 +354,15 @@ impl Naive {
                 table,
             },
         };
-        self.begin(c.pfn, run, now);
-        let mappings = &mut self.folios.get_mut(&c.pfn).unwrap().mappings;
+        let again = self.starts_again(c, run);
+        if again {
+            self.evaluate(c.pfn, now);
+        }
+        self.begin(c.pfn, run, c.operation, now);
+        let new_run = self.observe(c, run, again);
+        let f = self.folios.get_mut(&c.pfn).unwrap();
+        let before = f.sketches.is_some().then(|| f.mappings.clone());
+        let mappings = &mut f.mappings;
         let entire = c.level == Level::Entire;
         let pages = if entire {
             0..1
@@ -218,6 +387,21 @@ impl Naive {
                 mappings.push(m);
             }
         }
+        f.keep_records(c.mm, c.base, c.base);
+        if let (Some(sketches), Some(before)) = (&mut f.sketches, before) {
+            sketches.take(&Step {
+                adds: c.op != Op::Remove,
+                split: matches!(run, Run::Split { .. }),
+                new_run,
+                mm: c.mm,
+                mm_id: c.mm_id,
+                vma: c.vma,
+                range: (c.vma_start, c.vma_end),
+                base: c.base,
+                before: &before,
+                after: &f.mappings,
+            });
+        }
         self.end(c.pfn, now);
     }
 
@@ -228,9 +412,18 @@ impl Naive {
             What::Call(c) => self.call(&c, now),
             What::Move(m, vma) => {
                 let distance = m.new_base.wrapping_sub(m.old_base);
-                self.begin(m.pfn, Run::Move { mm: m.mm, distance }, now);
+                self.begin(
+                    m.pfn,
+                    Run::Move { mm: m.mm, distance },
+                    Operation::Move,
+                    now,
+                );
                 let pages = m.first..m.first + m.nr;
-                for n in &mut self.folios.get_mut(&m.pfn).unwrap().mappings {
+                for base in [m.old_base, m.new_base] {
+                    self.records.remove(&(m.pfn, m.mm, base));
+                }
+                let f = self.folios.get_mut(&m.pfn).unwrap();
+                for n in &mut f.mappings {
                     let moved = n.mm == m.mm
                         && n.va == va(m.old_base, n.page)
                         && n.entire == (m.level == Level::Entire)
@@ -240,8 +433,12 @@ impl Naive {
                         n.vma = vma;
                     }
                 }
+                f.keep_records(m.mm, m.old_base, m.new_base);
+                for base in [m.old_base, m.new_base] {
+                    f.ends.remove(&(m.mm, base));
+                }
             }
-            What::Boundary(pfn, true) => self.begin(pfn, Run::None, now),
+            What::Boundary(pfn, true) => self.begin(pfn, Run::None, Operation::Vma, now),
             What::Boundary(_, false) => {}
             What::Split { vma, at, upper } => {
                 for n in self.folios.values_mut().flat_map(|f| &mut f.mappings) {
@@ -261,14 +458,34 @@ impl Naive {
     }
 
     /// Compares with the tables of the shard.
-    pub fn assert_same(&self, w: &World) {
+    pub fn assert_same(&self, w: &mut World) {
         let now = w.rig.env.now.get();
         assert_eq!(w.rig.counter(Counter::Evaluated), self.evaluated);
+        let ours = w.rig.with(|shard, _| *shard.state.figures());
+        let naive = &self.figures;
+        assert_eq!(ours.remove_runs, naive.remove_runs);
+        assert_eq!(ours.remove_runs_tuple_left, naive.tuple_left);
+        assert_eq!(ours.remove_runs_vma_left, naive.vma_left);
+        for (ours, naive) in [ours.scans_add, ours.scans_remove].iter().zip(&naive.scans) {
+            assert_eq!(ours.scans, naive.len() as u64);
+            assert_eq!(ours.entries, naive.iter().sum::<u64>());
+            assert_eq!(ours.most, naive.iter().copied().max().unwrap_or(0));
+        }
+        for name in SKETCHES.iter().filter(|_| self.with_sketches) {
+            let d = DEFINITIONS.iter().find(|d| d.name == *name).unwrap();
+            let rest = ours.rest(d.id);
+            let naive = self.rests.get(name).copied().unwrap_or_default();
+            let ours = (rest.leaks, rest.leaked, rest.underflows, rest.underflown);
+            assert_eq!(ours, naive, "{name}");
+        }
         for (pair, (id, q)) in PAIRS.iter().enumerate() {
-            for kind in Kind::ALL {
-                for order in 0..20 {
-                    let at = cell_index(pair, kind, order);
-                    let ours = w.rig.cells()[at];
+            if !(knows(*id, *q) || self.with_sketches && sketched(*id, *q)) {
+                continue;
+            }
+            for kind in TABLE_KIND {
+                for order in 0..=PLENTY.max_order {
+                    let at = (pair, kind.index(), order);
+                    let ours = w.rig.cell(pair, kind, order);
                     let mut naive = self.cells.get(&at).copied().unwrap_or_default();
                     naive.time = ours.time;
                     assert_eq!(ours, naive, "{id:?} {q:?} {kind:?} {order}");
@@ -277,6 +494,11 @@ impl Naive {
                         + self.wrong_time.get(&at).copied().unwrap_or(0);
                     assert_eq!(ours.wrong_time(now), time, "{id:?} {q:?} {kind:?} {order}");
                 }
+            }
+            for operation in Operation::ALL {
+                let ours = w.rig.operation(pair, operation);
+                let naive = self.operations.get(&(pair, operation.index()));
+                assert_eq!(ours, naive.copied().unwrap_or_default(), "{id:?} {q:?}");
             }
         }
     }

@@ -46,6 +46,8 @@ pub enum Says {
     Unknown,
     /// So many mappings.
     Times(i64),
+    /// A counter, and what it should be.
+    Counter(i64, i64),
 }
 
 impl From<bool> for Says {
@@ -114,6 +116,12 @@ impl Counts {
         }
     }
 
+    /// Returns the least count of a page that is mapped.
+    pub fn min_mapped_page(&self) -> i64 {
+        let mapped = self.page.iter().filter(|n| **n > 0);
+        mapped.min().copied().unwrap_or(0)
+    }
+
     /// Returns the largest number of mappings of a page.
     pub fn max_page(&self) -> i64 {
         *self.page.iter().max().unwrap()
@@ -138,6 +146,29 @@ impl Counts {
             "kernel" => -1,
             other => panic!("no definition {other}"),
         }
+    }
+
+    /// Returns whether [`Counts::says`] has the answer: for formulas over T.
+    pub fn knows(definition: &str, question: &str) -> bool {
+        const FORMULAS: [&str; 12] = [
+            "total",
+            "entire",
+            "page",
+            "first_page",
+            "max_page",
+            "nr_pages_mapped",
+            "vma_pt",
+            "vma",
+            "mm",
+            "full",
+            "partial",
+            "total_pages",
+        ];
+        FORMULAS.contains(&definition)
+            && matches!(
+                question,
+                "mapped" | "shared" | "shared_vma" | "entire" | "partial" | "page"
+            )
     }
 
     /// Returns what a definition says to a question it claims, by `Documentation/definitions.rst`.

@@ -8,6 +8,7 @@ use fmi_model::{
     Kind,
     Level,
     Op,
+    Operation,
     Outcome, //
 };
 use proptest::prelude::*;
@@ -35,12 +36,15 @@ fn add(pfn: u64, order: u8, mm: u64) -> Call {
         first: 0,
         nr: 1,
         mm,
+        mm_id: 1,
         base: 0,
         alt_base: None,
         vma: mm,
         vma_start: 0,
         vma_end: 0,
         task: 0,
+        pid: 0,
+        operation: Operation::Fault,
         caller: 0,
         kernel_unmapped: true,
         pending: 0,

@@ -15,11 +15,17 @@ use fmi_model::{
     Env,
     FolioEntry,
     Geometry,
+    Group,
+    History,
     KernelCounts,
+    Kind,
+    Operation,
+    OperationCell,
     Record,
     Shard,
     ShardState,
-    CELLS, //
+    Tables,
+    NR_OPERATIONS, //
 };
 
 /// Page size of the tests, as a shift.
@@ -134,7 +140,11 @@ pub struct Rig {
     entries: Vec<FolioEntry>,
     records: Vec<Record>,
     words: Vec<u64>,
+    history: Vec<History>,
     cells: Vec<Cell>,
+    groups: Vec<Group>,
+    operations: Vec<OperationCell>,
+    operation_groups: Vec<u64>,
 }
 
 impl Rig {
@@ -153,7 +163,11 @@ impl Rig {
             entries: vec![FolioEntry::default(); size.entries],
             records: vec![Record::default(); size.records],
             words: vec![0; size.chunks * geometry.chunk_words()],
-            cells: vec![Cell::default(); CELLS],
+            history: vec![History::default(); size.entries],
+            cells: vec![Cell::default(); Tables::nr_cells(size.max_order)],
+            groups: vec![Group::default(); Tables::nr_groups(size.max_order)],
+            operations: vec![OperationCell::default(); Tables::NR_OPERATION_CELLS],
+            operation_groups: vec![0; NR_OPERATIONS],
         }
     }
 
@@ -166,7 +180,13 @@ impl Rig {
             entries: &mut self.entries,
             records: &mut self.records,
             words: &mut self.words,
-            cells: &mut self.cells,
+            history: &mut self.history,
+            tables: Tables {
+                cells: &mut self.cells,
+                groups: &mut self.groups,
+                operations: &mut self.operations,
+                operation_groups: &mut self.operation_groups,
+            },
         };
         f(&mut shard, &self.env)
     }
@@ -181,9 +201,19 @@ impl Rig {
         *self.state.counters()
     }
 
-    /// Returns the tables.
+    /// Returns the cells as they are stored.
     pub fn cells(&self) -> &[Cell] {
         &self.cells
+    }
+
+    /// Returns the cell of a pair, type and order.
+    pub fn cell(&mut self, pair: usize, kind: Kind, order: u8) -> Cell {
+        self.with(|shard, _| shard.tables.cell(pair, kind, order))
+    }
+
+    /// Returns the cell of a pair and operation.
+    pub fn operation(&mut self, pair: usize, operation: Operation) -> OperationCell {
+        self.with(|shard, _| shard.tables.operation(pair, operation))
     }
 
     /// Returns counters that must stay 0 whatever happens.

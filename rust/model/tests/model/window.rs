@@ -76,6 +76,7 @@ impl World {
             base: vma.base,
             at: (distance >> PAGE_SHIFT) as u32,
             present,
+            pid: 0,
         };
         self.show_kernel();
         let changed = self
@@ -235,7 +236,11 @@ impl World {
                 self.split_pmd(w.old);
             }
         }
-        let stop = ((w.moved >> PT_SHIFT).wrapping_add(1) << PT_SHIFT).min(w.end);
+        let mut stop = ((w.moved >> PT_SHIFT).wrapping_add(1) << PT_SHIFT).min(w.end);
+        if self.has_entire(&old) {
+            // A PUD spans several page tables: all of it has moved then.
+            stop = stop.max(old.base.wrapping_add(len));
+        }
         self.finish_calls(|call| call.folio == old.folio && call.change.mm == old.mm);
         for m in &mut self.mappings {
             if m.vma == w.old && (w.moved..stop).contains(&m.va) {
@@ -267,6 +272,7 @@ impl World {
                 nr,
                 vma_start: new.start,
                 vma_end: new.end,
+                pid: 0,
             };
             self.show_kernel();
             self.tell(What::Move(m, new.id));

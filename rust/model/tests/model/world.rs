@@ -8,7 +8,18 @@
 
 use std::cell::RefMut;
 
-use fmi_model::{Call, FolioView, Kind, Level, Move, Op, Outcome};
+use fmi_model::{
+    Call,
+    FolioView,
+    Kind,
+    Level,
+    Move,
+    Op,
+    Operation,
+    Outcome,
+    Shard,
+    Sketches, //
+};
 
 use crate::kernel::{
     Change,
@@ -151,6 +162,14 @@ pub struct World {
     pub next_pfn: u64,
 }
 
+/// Returns an operation that depends on who makes a call.
+fn operation_of(op: Op, task: u64, caller: u64) -> Operation {
+    match op {
+        Op::Dup => Operation::Fork,
+        _ => Operation::ALL[((task * 5 + caller * 3) % 13) as usize],
+    }
+}
+
 impl World {
     /// Returns a world without folios.
     pub fn new(size: Size) -> Self {
@@ -256,6 +275,13 @@ impl World {
     pub fn view(&mut self, folio: usize) -> Option<FolioView> {
         let pfn = self.folios[folio].pfn;
         self.rig.with(|shard, _| shard.view(shard.find(pfn)?))
+    }
+
+    /// Returns the counters that authors sketched, of a folio.
+    pub fn sketches(&mut self, folio: usize) -> Sketches {
+        let pfn = self.folios[folio].pfn;
+        let find = |shard: &Shard<'_>| Some(shard.sketches(shard.find(pfn)?));
+        self.rig.with(|shard, _| find(shard)).unwrap_or_default()
     }
 
     /// Maps pages by PTEs.
@@ -374,12 +400,15 @@ impl World {
             first,
             nr,
             mm: vma.mm,
+            mm_id: vma.mm as u32,
             base: vma.base,
             alt_base: None,
             vma: vma.id,
             vma_start: vma.start,
             vma_end: vma.end,
             task: self.task,
+            pid: self.task as u32,
+            operation: operation_of(op, self.task, self.caller),
             caller: self.caller,
             kernel_unmapped: folio.kernel.unmapped(),
             pending: 0,

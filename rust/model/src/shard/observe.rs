@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a call means to counters that are kept by rmap calls, and to the figures.
+
+use super::apply::{
+    Part,
+    Run, //
+};
+use super::{
+    Fail,
+    Shard,
+    CORRUPT, //
+};
+use crate::bits::{
+    index,
+    pages_of_order,
+    Pages, //
+};
+use crate::figures::{
+    down,
+    up, //
+};
+use crate::record::{
+    Slots,
+    TUPLE_LEFT,
+    VMA_LEFT, //
+};
+use crate::{
+    Call,
+    Event,
+    History,
+    Level,
+    Op, //
+};
+
+/// The mappings of a record apart from those of a call.
+struct Apart<'a> {
+    /// The pages that PTEs map.
+    pages: Pages<'a>,
+    /// The mappings of the call.
+    part: Part,
+}
+
+impl Apart<'_> {
+    /// Returns the first page of `from..end` that a PTE maps that is not the call's.
+    fn next(&self, from: u32, end: u32) -> Option<u32> {
+        let Part { first, level, .. } = self.part;
+        if level == Level::Entire {
+            return self.pages.next(from, end);
+        }
+        let behind = from.max(self.part.end());
+        self.pages
+            .next(from, end.min(first))
+            .or_else(|| self.pages.next(behind, end))
+    }
+
+    /// Returns how many entries a scan for mappings in `from..end` looks at, until it finds one.
+    ///
+    /// A page table in which the folio has no mapping is taken for absent and counts 1, unless it is
+    /// the one of the call. Source: James Houghton, linux-mm, 2023-02-08 (the scan), and Matthew
+    /// Wilcox's answer ("if it's p*d_none(), then definitely none of the pages are mapped").
+    fn scan(&self, slots: &Slots, from: u32, end: u32) -> u32 {
+        let table = slots.start_of(self.part.first);
+        let mut entries = 0u32;
+        let mut page = from;
+        while page < end {
+            let stop = slots.end_of(page).min(end);
+            if let Some(found) = self.next(page, stop) {
+                return entries.saturating_add(found.wrapping_sub(page).wrapping_add(1));
+            }
+            let start = slots.start_of(page);
+            let whole = slots.end_of(page).min(slots.nr_pages);
+            let present = start == table || self.next(start, whole).is_some();
+            let cost = if present { stop.wrapping_sub(page) } else { 1 };
+            entries = entries.saturating_add(cost);
+            page = stop;
+        }
+        entries
+    }
+}
+
+impl Shard<'_> {
+    /// Returns the past of the folio of an entry.
+    #[inline]
+    pub(crate) fn past(&self, e: u32) -> Result<&History, Fail> {
+        self.history.get(index(e)).ok_or(CORRUPT)
+    }
+
+    /// Returns the past of the folio of an entry, to be changed.
+    #[inline]
+    pub(crate) fn past_mut(&mut self, e: u32) -> Result<&mut History, Fail> {
+        self.history.get_mut(index(e)).ok_or(CORRUPT)
+    }
+
+    /// Takes a call on a record along, before it changes anything.
+    ///
+    /// `vma` is the range of pages that the VMA covers; if it is not known, all of them. Constant
+    /// time for whole-folio calls; for parts a look at the words of the record's bitmap.
+    pub(crate) fn observe(
+        &mut self,
+        e: u32,
+        r: u32,
+        c: &Call,
+        part: Part,
+        vma: Option<(u32, u32)>,
+        run: Run,
+    ) -> Result<(), Fail> {
+        let Run { key, split, again } = run;
+        let entry = self.entry(e)?;
+        let (order, kind, entire, total) = (entry.order, entry.kind, entry.entire, entry.total);
+        let nr_pages = pages_of_order(order);
+        let geometry = self.state.geometry;
+        let (from, end) = vma.unwrap_or((0, nr_pages));
+        let record = self.record(r)?;
+        let slots = Slots::new(record.base, order, geometry.page_shift, geometry.pmd_order);
+        let apart = Apart {
+            pages: self.pages_of(record, order)?,
+            part,
+        };
+        // An entire mapping is at page 0.
+        let pmd_apart = record.entire() && part.level == Level::Pte && from == 0;
+        let vma_maps = pmd_apart || apart.next(from, end).is_some();
+        let adds = c.op != Op::Remove;
+        // The lower half tells runs apart; 0 is none.
+        let run = u32::try_from(key & u64::from(u32::MAX)).unwrap_or(0).max(1);
+        let new_run = record.run != run || again;
+
+        let scan = (part.level == Level::Pte && part.nr < nr_pages && !split).then(|| {
+            if pmd_apart {
+                1
+            } else {
+                apart.scan(&slots, from, end)
+            }
+        });
+        let table = (
+            slots.start_of(part.first).max(from),
+            slots.end_of(part.first).min(end),
+        );
+        let table_pmd = pmd_apart && slots.start_of(part.first) == 0;
+        let table_maps = table_pmd || apart.next(table.0, table.1).is_some();
+        let (tuple_was_left, vma_was_left) = (
+            record.has(TUPLE_LEFT) && !new_run,
+            record.has(VMA_LEFT) && !new_run,
+        );
+        let removes = !adds && !split;
+
+        let figures = &mut self.state.figures;
+        if let Some(entries) = scan {
+            if adds {
+                figures.scans_add.count(entries);
+            } else {
+                figures.scans_remove.count(entries);
+            }
+        }
+        if removes {
+            if new_run {
+                up(&mut figures.remove_runs, kind);
+            }
+            // A run is counted by what it has left so far: more calls may come.
+            match (tuple_was_left, table_maps) {
+                (false, true) => up(&mut figures.remove_runs_tuple_left, kind),
+                (true, false) => down(&mut figures.remove_runs_tuple_left, kind),
+                _ => {}
+            }
+            match (vma_was_left, vma_maps) {
+                (false, true) => up(&mut figures.remove_runs_vma_left, kind),
+                (true, false) => down(&mut figures.remove_runs_vma_left, kind),
+                _ => {}
+            }
+        }
+
+        let event = Event {
+            adds,
+            fork: c.op == Op::Dup,
+            split,
+            new_run,
+            level: part.level,
+            nr: part.nr,
+            nr_pages,
+            order,
+            pmd_order: geometry.pmd_order,
+            kind,
+            mm: c.mm,
+            mm_id: c.mm_id,
+            vma: c.vma,
+            base: c.base,
+            vma_maps,
+            entire,
+            total,
+        };
+        let record = self.record_mut(r)?;
+        record.run = run;
+        record.mm_id = c.mm_id;
+        record.last_end = part.end();
+        record.put(TUPLE_LEFT, removes && table_maps);
+        record.put(VMA_LEFT, removes && vma_maps);
+        self.past_mut(e)?.sketches.event(&event);
+        Ok(())
+    }
+
+    /// Ends the run of a record: its mappings move.
+    pub(crate) fn end_run(&mut self, r: u32) -> Result<(), Fail> {
+        let record = self.record_mut(r)?;
+        record.run = 0;
+        record.last_end = 0;
+        record.put(TUPLE_LEFT, false);
+        record.put(VMA_LEFT, false);
+        Ok(())
+    }
+
+    /// Starts the counters anew, because nothing maps the folio any more; what is left in them is
+    /// noted.
+    pub(crate) fn empty_sketches(&mut self, e: u32) -> Result<(), Fail> {
+        let past = self.history.get_mut(index(e)).ok_or(CORRUPT)?;
+        let figures = &mut self.state.figures;
+        past.sketches
+            .empty(|definition, left| figures.note_rest(definition, left));
+        Ok(())
+    }
+}

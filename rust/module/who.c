@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Names of threads and MMs that may be asked for under spinlocks: no lock but RCU
+ * is taken.
+ */
+#include <linux/mm_types.h>
+#include <linux/pid.h>
+#include <linux/pid_namespace.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/stddef.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+#include "who.h"
+
+static_assert(sizeof_field(struct task_struct, comm) == FMI_COMM_LEN);
+
+/**
+ * fmi_comm_of_pid - the name of a thread
+ * @pid: in the initial namespace
+ * @comm: result, FMI_COMM_LEN bytes; all zero if there is no such thread
+ *
+ * Return: whether the thread is still there.
+ */
+bool fmi_comm_of_pid(int pid, char *comm)
+{
+	struct task_struct *task;
+
+	memset(comm, 0, FMI_COMM_LEN);
+	rcu_read_lock();
+	task = pid_task(find_pid_ns(pid, &init_pid_ns), PIDTYPE_PID);
+	if (task)
+		strscpy(comm, task->comm, FMI_COMM_LEN);
+	rcu_read_unlock();
+	return task;
+}
+
+/**
+ * fmi_process_of_mm - the process that an MM belongs to
+ * @mm: need not be valid any more: an MM of which the last remove was missed
+ *	is read without harm, but what is read means nothing then
+ *
+ * Return: the process of the owner in the initial namespace; 0 if there is
+ * none, or the kernel keeps no owners (CONFIG_MEMCG).
+ */
+int fmi_process_of_mm(const struct mm_struct *mm)
+{
+	int pid = 0;
+#ifdef CONFIG_MEMCG
+	const struct task_struct *owner;
+
+	/* The owner is freed after a grace period. */
+	rcu_read_lock();
+	if (get_kernel_nofault(owner, (const struct task_struct **)&mm->owner) ||
+	    !owner || get_kernel_nofault(pid, &owner->tgid))
+		pid = 0;
+	rcu_read_unlock();
+#endif
+	return pid;
+}

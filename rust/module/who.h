@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Names of threads and MMs that may be asked for under spinlocks. */
+#ifndef FMI_WHO_H
+#define FMI_WHO_H
+
+#include <linux/types.h>
+
+struct mm_struct;
+
+enum {
+	FMI_COMM_LEN = 16,
+};
+
+bool fmi_comm_of_pid(int pid, char *comm);
+int fmi_process_of_mm(const struct mm_struct *mm);
+
+#endif
