@@ -97,18 +97,21 @@ static long value_of(const struct example *ex, const char *name)
 	fmi_fail("no value of %s in '%s'", name, ex->column[VALUES]);
 }
 
-/* Whether a process is named as mapping this many pages at this base. */
-static bool has_mapper(const struct example *ex, pid_t pid, unsigned long base, unsigned long nr)
+/* Whether a process is named as mapping these pages at this base. */
+static bool has_mapper(const struct example *ex, pid_t pid, unsigned long base, unsigned long first,
+		       unsigned long last)
 {
 	char copy[512], *rest = copy, *one;
 
 	snprintf(copy, sizeof(copy), "%s", ex->column[MAPPERS]);
 	while ((one = strsep(&rest, ";"))) {
-		unsigned long at, pages;
+		unsigned long at, pages, from, to;
 		int who, mm_id;
 
-		if (sscanf(one, "%d:%d:0x%lx:%lu", &who, &mm_id, &at, &pages) == 4 &&
-		    who == pid && mm_id > 0 && at == base && pages == nr)
+		if (sscanf(one, "%d:%d:0x%lx:%lu@%lu-%lu", &who, &mm_id, &at, &pages, &from,
+			   &to) != 6 || who != pid || mm_id <= 0 || at != base)
+			continue;
+		if (from == first && to == last && pages == last - first + 1)
 			return true;
 	}
 	return false;
@@ -149,7 +152,7 @@ static void first_page_says_not_mapped(struct fmi_scene *s)
 	fmi_eq(value_of(&ex, "mm"), 2, "mm");
 	fmi_eq(value_of(&ex, "vma"), 2, "vma");
 	for (int who = 1; who <= 2; who++)
-		fmi_assert(has_mapper(&ex, p_pid(who), s->va, s->nr - 1),
+		fmi_assert(has_mapper(&ex, p_pid(who), s->va, 1, s->nr - 1),
 			   "process %d is not among '%s'", p_pid(who), ex.column[MAPPERS]);
 	s_check(s, "nobody maps page 0");
 }

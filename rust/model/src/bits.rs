@@ -159,6 +159,15 @@ impl Pages<'_> {
             .unwrap_or(end)
     }
 
+    /// Returns the last page of `0..end` that is in the set.
+    pub(crate) fn last(&self, end: u32) -> Option<u32> {
+        words_in(0, end).rev().find_map(|n| {
+            let word = self.word(n) & mask_in(n, 0, end);
+            let bit = word.checked_ilog2()?;
+            Some(n.saturating_mul(WORD_BITS).saturating_add(bit))
+        })
+    }
+
     /// Returns the first page of `from..end` that is in the set.
     pub(crate) fn next(&self, from: u32, end: u32) -> Option<u32> {
         if let Pages::None = self {
@@ -194,6 +203,10 @@ mod tests {
         assert!(!pages.any(64, 70) && pages.any(64, 71));
         assert_eq!(pages.next(64, 192), Some(70));
         assert_eq!(pages.next(140, 192), None);
+        assert_eq!(pages.last(192), Some(139));
+        assert_eq!(pages.last(70), Some(63));
+        assert_eq!((pages.last(0), Pages::None.last(99)), (None, None));
+        assert_eq!(Pages::All.last(65), Some(64));
         assert_eq!(pages.next_gap(0, 192), 64);
         assert_eq!(pages.next_gap(70, 140), 140);
         assert!(Pages::None.all(5, 5) && !Pages::All.any(5, 5));

@@ -50,6 +50,8 @@ pub struct Mapper {
     pub base: u64,
     /// How many pages are mapped by PTEs.
     pub nr: u32,
+    /// The first and the last of them.
+    pub span: (u32, u32),
     /// Whether one entry maps the whole folio.
     pub entire: bool,
 }
@@ -414,6 +416,7 @@ fn fill(example: &mut Example, d: Disagreement<'_>, now: u64, names: &dyn Names)
             mm_id: record.mm_id,
             base: record.base,
             nr: record.nr,
+            span: (record.first, record.last),
             entire: record.entire,
         };
         example.nr_mappers = example.nr_mappers.saturating_add(1);

@@ -244,6 +244,10 @@ pub struct RecordView {
     pub order: u8,
     /// How many pages are mapped by PTEs.
     pub nr: u32,
+    /// The first of them; 0 if there is none.
+    pub first: u32,
+    /// The last of them; 0 if there is none.
+    pub last: u32,
     /// Whether the whole folio is mapped by one entry.
     pub entire: bool,
     /// How many VMAs map at least one page here.

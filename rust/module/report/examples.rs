@@ -83,7 +83,7 @@ impl Filter {
     }
 }
 
-/// Who mapped the folio: `pid:mm_id:base:pages`, joined by semicolons.
+/// Who mapped what of the folio: `pid:mm_id:base:pages@first-last`, joined by semicolons.
 struct Mappers<'a>(&'a Example);
 
 impl Display for Mappers<'_> {
@@ -96,14 +96,15 @@ impl Display for Mappers<'_> {
                 mm_id,
                 base,
                 nr,
+                span: (first, last),
                 entire,
             } = mapper;
             let semicolon = if i > 0 { ";" } else { "" };
             write!(f, "{semicolon}{pid}:{mm_id}:{base:#x}:")?;
             match (entire, nr) {
                 (true, 0) => write!(f, "entire")?,
-                (true, nr) => write!(f, "entire+{nr}")?,
-                (false, nr) => write!(f, "{nr}")?,
+                (true, nr) => write!(f, "entire+{nr}@{first}-{last}")?,
+                (false, nr) => write!(f, "{nr}@{first}-{last}")?,
             }
         }
         match self.0.view.nr_records.saturating_sub(nr) {

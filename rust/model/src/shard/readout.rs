@@ -196,6 +196,8 @@ impl Iterator for RecordIter<'_> {
         let record = self.shard.record(r).ok()?;
         let order = self.shard.entry(position_of(record.entry)?).ok()?.order;
         let spread = self.shard.spread(r, order).ok()?;
+        let pages = self.shard.pages_of(record, order).ok()?;
+        let nr_pages = pages_of_order(order);
         self.next = record.next;
         Some(RecordView {
             mm: record.mm,
@@ -203,6 +205,8 @@ impl Iterator for RecordIter<'_> {
             base: record.base,
             order,
             nr: record.nr,
+            first: pages.next(0, nr_pages).unwrap_or(0),
+            last: pages.last(nr_pages).unwrap_or(0),
             entire: record.entire(),
             vmas: spread.vma,
             tuples: spread.vma_pt,
