@@ -16,7 +16,7 @@ static void read_into(char *text, size_t size)
 
 	/* What the CPUs keep to themselves. */
 	write_text("/proc/sys/vm/stat_refresh", "1\n");
-	/* Work that io_uring has for this task interrupts it, too. */
+	/* signal_pending() is true while io_uring has work for this task (TIF_NOTIFY_SIGNAL). */
 	do {
 		ret = fmi_read("questions", text, size);
 	} while (ret == -EINTR);

@@ -282,8 +282,10 @@ static long long cgroup_stat(const char *name)
 }
 
 /*
- * What memory.stat has changed by: the kernel brings it up to date when enough has changed, or
- * every two seconds.
+ * What memory.stat has changed by. A read brings it up to date only if more than 64 pages for each
+ * CPU have changed since the last time (memcg_vmstats_needs_flush()); the work that does it every
+ * two seconds may come between the unmap and the faults of the other half, of which too few are
+ * left then. It comes again for them: the value must be exact at last.
  */
 static long long cgroup_change(const char *name, long long before, long long want)
 {
