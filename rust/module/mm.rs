@@ -149,8 +149,8 @@ impl MmStruct {
     pub(crate) fn users(&self) -> Option<MmRef> {
         // SAFETY: Valid by the type invariant.
         let taken = unsafe { raw::fmi_mmget_not_zero(self.0.as_ptr()) };
-        // INVARIANT: The reference was just taken.
-        taken.then_some(MmRef(self.0))
+        // INVARIANT: The reference was just taken. Made only then: what is dropped gives one back.
+        taken.then(|| MmRef(self.0))
     }
 }
 
