@@ -26,6 +26,11 @@ pub enum Op {
     ///
     /// Changes nothing, but a call is in flight.
     Skip,
+    /// Mappings that somebody found in a page table, under its lock.
+    ///
+    /// Of a tracked folio they must be known. Those of another folio are taken in while the shard
+    /// learns, see [`crate::Shard::begin_learning`]; mappings that are known already may be among them.
+    Found,
 }
 
 /// The page-table level of the mappings of a call.
@@ -276,6 +281,47 @@ pub enum LostReason {
     Mismatch,
     /// The order is larger than the bitmaps.
     Order,
+    /// Mapped before tracking began, and not only by MMs that were looked through.
+    UnseenMm,
+}
+
+impl LostReason {
+    /// All reasons.
+    pub const ALL: [LostReason; 7] = [
+        LostReason::NoMemory,
+        LostReason::Inconsistent,
+        LostReason::Window,
+        LostReason::NotLinear,
+        LostReason::Mismatch,
+        LostReason::Order,
+        LostReason::UnseenMm,
+    ];
+
+    /// Returns the name used in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LostReason::NoMemory => "no_memory",
+            LostReason::Inconsistent => "inconsistent",
+            LostReason::Window => "window",
+            LostReason::NotLinear => "not_linear",
+            LostReason::Mismatch => "mismatch",
+            LostReason::Order => "order",
+            LostReason::UnseenMm => "unseen_mm",
+        }
+    }
+
+    /// Returns the position in [`LostReason::ALL`].
+    pub const fn index(self) -> usize {
+        match self {
+            LostReason::NoMemory => 0,
+            LostReason::Inconsistent => 1,
+            LostReason::Window => 2,
+            LostReason::NotLinear => 3,
+            LostReason::Mismatch => 4,
+            LostReason::Order => 5,
+            LostReason::UnseenMm => 6,
+        }
+    }
 }
 
 /// How an event contradicts the shadow: an event was missed, or the kernel has a bug.
@@ -291,6 +337,8 @@ pub enum Inconsistency {
     MoveNotMapped,
     /// A move of a mapping to where another one is.
     MoveOntoMapped,
+    /// A mapping in a page table that is not known, of a tracked folio.
+    FoundUnknown,
     /// The event itself is not possible: no pages, or pages beyond the end of the folio.
     Malformed,
     /// A link of the shadow points nowhere: a bug of the model. Counted, never assumed away.

@@ -156,6 +156,7 @@ pub use record::{
     RecordView, //
 };
 pub use shard::{
+    Adoption,
     Asking,
     AskingPage,
     FolioEntry,
@@ -165,6 +166,7 @@ pub use shard::{
     RecordIter,
     Shard,
     ShardState,
+    Standing,
     State,
     Suspect, //
 };

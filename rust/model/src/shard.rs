@@ -21,6 +21,7 @@ mod check;
 mod entry;
 mod evaluate;
 mod history;
+mod learn;
 mod list;
 mod observe;
 mod pages;
@@ -41,6 +42,10 @@ pub use self::entry::{
     State, //
 };
 pub use self::history::History;
+pub use self::learn::{
+    Adoption,
+    Standing, //
+};
 pub use self::readout::RecordIter;
 
 /// Largest order that the tables tell apart.
@@ -98,10 +103,14 @@ pub struct ShardState {
     pub(crate) figures: Figures,
     /// Links of the first free entry, record and chunk.
     pub(crate) free: slab::Slab,
-    /// Links of the first and last drained or lost entry, the longest waiting one first.
-    pub(crate) drain_head: u32,
-    /// The last of them.
-    pub(crate) drain_tail: u32,
+    /// Drained entries.
+    pub(crate) drained: list::Ends,
+    /// Lost entries.
+    pub(crate) lost: list::Ends,
+    /// Mappings of folios without entry are taken in, see `shard/learn.rs`.
+    pub(crate) learning: bool,
+    /// Number of times that this has begun, wrapping.
+    pub(crate) phase: u32,
     /// Cookie of the last start that was refused without leaving a marker.
     pub(crate) no_start: Option<u64>,
     /// Untracked adds that may be in flight.
@@ -118,8 +127,10 @@ impl ShardState {
             counters: Counters::new(),
             figures: Figures::default(),
             free: slab::Slab::default(),
-            drain_head: 0,
-            drain_tail: 0,
+            drained: list::Ends::default(),
+            lost: list::Ends::default(),
+            learning: false,
+            phase: 0,
             no_start: None,
             recent: track::Recent::new(),
             suspects: check::Suspects::default(),
@@ -130,8 +141,9 @@ impl ShardState {
     pub fn restart(&mut self) {
         self.counters.clear_gauges();
         self.free = slab::Slab::default();
-        self.drain_head = 0;
-        self.drain_tail = 0;
+        self.drained = list::Ends::default();
+        self.lost = list::Ends::default();
+        self.learning = false;
         self.no_start = None;
         self.recent = track::Recent::new();
         self.suspects = check::Suspects::default();

@@ -33,7 +33,7 @@ counters! {
     UntrackedAdd => "untracked_add",
     /// Removes from a folio that is not tracked.
     UntrackedRemove => "untracked_remove",
-    /// Finds of the fork walk on a folio that is not tracked.
+    /// Finds of the fork walk, or of a scan that has ended, on a folio that is not tracked.
     UntrackedDup => "untracked_dup",
     /// Adds beyond a watermark on a folio that is not tracked.
     UntrackedTouch => "untracked_touch",
@@ -60,6 +60,8 @@ counters! {
     LostMismatch => "lost_mismatch",
     /// Adds to a folio that is larger than the bitmaps.
     LostOrder => "lost_order",
+    /// Folios lost because an MM maps them that the scan did not see.
+    LostUnseenMm => "lost_unseen_mm",
     /// Adds of a mapping that was there already.
     AddMapped => "inconsistent_add_mapped",
     /// Removes of a mapping that was not there.
@@ -70,6 +72,8 @@ counters! {
     MoveNotMapped => "inconsistent_move_not_mapped",
     /// Moves of a mapping to where another one was.
     MoveOntoMapped => "inconsistent_move_onto_mapped",
+    /// Mappings of a tracked folio that the scan found and the shadow did not know.
+    FoundUnknown => "inconsistent_found_unknown",
     /// Events that cannot be.
     Malformed => "inconsistent_malformed",
     /// Broken links: bugs of the model.
@@ -90,6 +94,18 @@ counters! {
     Touch => "touch",
     /// Removes beyond a watermark.
     Skip => "skip",
+    /// PTE mappings found by the scan, in batches.
+    FoundPte => "found_pte",
+    /// Entire mappings found by the scan.
+    FoundEntire => "found_entire",
+    /// Folios that were mapped before they were known, and of which mappings were taken in.
+    LearningStarted => "learning_started",
+    /// Removes of a mapping that was not known yet, of such folios.
+    LearningUnknown => "learning_remove_unknown",
+    /// Such folios all of whose known mappings went.
+    LearningDropped => "learning_dropped",
+    /// Such folios all of whose mappings became known: they are tracked from then on.
+    Adopted => "adopted",
     /// Moves of mappings.
     Moves => "moves",
     /// VMA boundaries that appeared or vanished inside a mapped folio, told by an event of the VMA.
@@ -120,6 +136,8 @@ counters! {
     SuspectsDropped => "suspects_dropped",
     /// Folios that are tracked and mapped.
     Tracked => "tracked_folios",
+    /// Folios some of whose mappings are known.
+    Learning => "learning_folios",
     /// Entries in use.
     Entries => "entries",
     /// Records in use.
@@ -152,6 +170,8 @@ impl Counter {
             (Op::Dup, Level::Entire) => Self::DupEntire,
             (Op::Touch, _) => Self::Touch,
             (Op::Skip, _) => Self::Skip,
+            (Op::Found, Level::Pte) => Self::FoundPte,
+            (Op::Found, Level::Entire) => Self::FoundEntire,
         }
     }
 
@@ -160,7 +180,7 @@ impl Counter {
         match op {
             Op::Add => Self::UntrackedAdd,
             Op::Remove => Self::UntrackedRemove,
-            Op::Dup => Self::UntrackedDup,
+            Op::Dup | Op::Found => Self::UntrackedDup,
             Op::Touch => Self::UntrackedTouch,
             Op::Skip => Self::UntrackedSkip,
         }
@@ -175,6 +195,7 @@ impl Counter {
             LostReason::NotLinear => Self::LostNotLinear,
             LostReason::Mismatch => Self::LostMismatch,
             LostReason::Order => Self::LostOrder,
+            LostReason::UnseenMm => Self::LostUnseenMm,
         }
     }
 
@@ -186,6 +207,7 @@ impl Counter {
             Inconsistency::OrderChanged => Self::OrderChanged,
             Inconsistency::MoveNotMapped => Self::MoveNotMapped,
             Inconsistency::MoveOntoMapped => Self::MoveOntoMapped,
+            Inconsistency::FoundUnknown => Self::FoundUnknown,
             Inconsistency::Malformed => Self::Malformed,
             Inconsistency::Corrupt => Self::Corrupt,
         }
@@ -195,7 +217,7 @@ impl Counter {
     const fn is_gauge(self) -> bool {
         matches!(
             self,
-            Self::Tracked | Self::Entries | Self::Records | Self::Chunks
+            Self::Tracked | Self::Learning | Self::Entries | Self::Records | Self::Chunks
         )
     }
 

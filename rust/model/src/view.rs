@@ -64,6 +64,9 @@ pub struct FolioView {
     pub ever_partial: bool,
     /// An evaluated state had more (VMA, page table) tuples than VMAs.
     pub ever_unaligned: bool,
+    /// The folio was mapped before it was tracked: its past, and so what depends on it
+    /// ([`crate::DefinitionInfo::keeps_state`]), is not known until it is unmapped.
+    pub adopted: bool,
     /// The kernel's own counters, if they were asked for, could be read and are quiescent.
     pub kernel: Option<KernelCounts>,
     /// Order of a PMD of the running kernel.

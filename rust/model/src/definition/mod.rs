@@ -133,6 +133,8 @@ pub struct DefinitionInfo {
     pub reads_kernel: bool,
     /// Whether there are folios about which it is not asked.
     pub sometimes: bool,
+    /// Whether it depends on the past of the folio, see [`Definition::State`].
+    pub keeps_state: bool,
     /// Returns the count.
     pub value: fn(&FolioView, &Sketches) -> i64,
     /// Tells the other numbers, see [`Definition::fields`].
@@ -190,6 +192,7 @@ macro_rules! definitions {
                 claims: <$definition>::CLAIMS,
                 reads_kernel: <$definition>::READS_KERNEL,
                 sometimes: <$definition>::SOMETIMES,
+                keeps_state: size_of::<<$definition as Definition>::State>() > 0,
                 value: |v, s| <$definition>::value(v, &s.$id),
                 fields: |v, s, tell| <$definition>::fields(v, &s.$id, tell),
                 answer: |v, s, q| <$definition>::answer(v, &s.$id, q),
@@ -212,12 +215,26 @@ macro_rules! definitions {
                     pair = pair.wrapping_add(1);
                 }
             )*
-            verdicts
+            if v.adopted {
+                verdicts.without_past()
+            } else {
+                verdicts
+            }
         }
     };
 }
 
 impl Verdicts {
+    /// Returns the verdicts on a folio whose past is not known: what depends on it cannot tell.
+    fn without_past(self) -> Self {
+        Self {
+            asked: self.asked,
+            false_yes: self.false_yes.without(STATE_PAIRS),
+            false_no: self.false_no.without(STATE_PAIRS),
+            unknown: self.unknown.or(self.asked.and(STATE_PAIRS)),
+        }
+    }
+
     /// Notes the verdict on the answer of a pair.
     #[inline]
     fn note(&mut self, pair: usize, verdict: Verdict) {
@@ -333,8 +350,27 @@ pair_sets! {
     KERNEL_PAIRS = |d, _q| d.reads_kernel;
     /// The pairs that are asked only if somebody asks, see [`Question::needs_ask`].
     ASK_PAIRS = |_d, q| q.needs_ask();
+    /// The pairs whose definition depends on the past of the folio.
+    STATE_PAIRS = |d, _q| d.keeps_state;
     /// The pairs that are not asked about every state.
     SOMETIMES_PAIRS = |d, q| d.reads_kernel || d.sometimes || q.needs_ask();
+}
+
+impl DefinitionInfo {
+    /// Returns the count; `None` if it depends on a past of the folio that is not known.
+    pub fn value_of(&self, v: &FolioView, s: &Sketches) -> Option<i64> {
+        (!(self.keeps_state && v.adopted)).then(|| (self.value)(v, s))
+    }
+
+    /// Returns the answer to a question; [`Answer::Unknown`] if it depends on a past of the folio
+    /// that is not known.
+    pub fn answer_of(&self, v: &FolioView, s: &Sketches, q: Question) -> Answer {
+        if self.keeps_state && v.adopted {
+            Answer::Unknown
+        } else {
+            (self.answer)(v, s, q)
+        }
+    }
 }
 
 impl DefinitionId {

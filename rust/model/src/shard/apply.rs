@@ -324,7 +324,12 @@ impl Shard<'_> {
     }
 
     /// Finds the only record of the MM that has the mappings at addresses in the VMA of the call.
-    fn locate_elsewhere(&self, e: u32, c: &Call, part: Part) -> Result<Option<u32>, Fail> {
+    pub(crate) fn locate_elsewhere(
+        &self,
+        e: u32,
+        c: &Call,
+        part: Part,
+    ) -> Result<Option<u32>, Fail> {
         let page_shift = self.state.geometry.page_shift;
         let fits = |record: &Record| {
             record.mm == c.mm

@@ -106,7 +106,7 @@ impl Shard<'_> {
             return Ok(MappingCheck::Untracked);
         };
         let entry = self.entry(e)?;
-        if entry.state == State::Lost {
+        if matches!(entry.state, State::Lost | State::Learning) {
             return Ok(MappingCheck::Untracked);
         }
         let part = Part {

@@ -4,6 +4,7 @@
 
 use crate::{
     Kind,
+    LostReason,
     PairSet, //
 };
 
@@ -20,6 +21,8 @@ pub enum State {
     Draining,
     /// A folio that was lost: a marker against tracking it while calls are in flight.
     Lost,
+    /// A mapped folio some of whose mappings are known, see `shard/learn.rs`.
+    Learning,
 }
 
 impl State {
@@ -30,6 +33,7 @@ impl State {
             State::Live => "tracked",
             State::Draining => "draining",
             State::Lost => "lost",
+            State::Learning => "learning",
         }
     }
 }
@@ -49,6 +53,8 @@ pub(crate) const SUSPECT: u8 = 1 << 4;
 pub(crate) const EVER_UNALIGNED: u8 = 1 << 5;
 /// An evaluated state had more than two MMs.
 pub(crate) const EVER_MANY: u8 = 1 << 6;
+/// The folio was mapped before it was tracked: its past is not known.
+pub(crate) const ADOPTED: u8 = 1 << 7;
 
 /// The shadow of one folio, beside its records. All bytes zero is a free entry.
 ///
@@ -56,13 +62,13 @@ pub(crate) const EVER_MANY: u8 = 1 << 6;
 ///
 /// * The counts are those of the folio's records; see `shard/apply.rs` and `planes.rs`, which keep
 ///   them so.
-/// * `total` > 0 iff the state is live; draining and lost entries have no records and are on the
-///   list of drained ones.
+/// * `total` > 0 if the state is live; draining and lost entries have no records and are on one of
+///   two lists. Learning entries are on none.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct FolioEntry {
     /// The pfn of the first page.
     pub(crate) pfn: u64,
-    /// The key of the run that the last call belongs to; 0 for none.
+    /// The key of the run that the last call belongs to; 0 for none. For a lost folio, when and why.
     pub(crate) run: u64,
     /// State of RCU at the last call.
     pub(crate) cookie: u64,
@@ -117,6 +123,19 @@ pub struct FolioEntry {
 const _: () = assert!(size_of::<FolioEntry>() == 128);
 
 impl FolioEntry {
+    /// Notes in which learning phase and why the folio was lost.
+    pub(crate) fn set_loss(&mut self, phase: u32, reason: LostReason) {
+        let reason = u64::try_from(reason.index()).unwrap_or(0);
+        self.run = u64::from(phase).wrapping_shl(8) | reason;
+    }
+
+    /// Returns in which learning phase and why the folio was lost.
+    pub(crate) fn loss(&self) -> (u32, Option<LostReason>) {
+        let [reason, a, b, c, d, ..] = self.run.to_le_bytes();
+        let reason = LostReason::ALL.get(usize::from(reason)).copied();
+        (u32::from_le_bytes([a, b, c, d]), reason)
+    }
+
     /// Returns whether a flag is set.
     #[inline]
     pub(crate) fn has(&self, flag: u8) -> bool {

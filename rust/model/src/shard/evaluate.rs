@@ -3,6 +3,7 @@
 //! When states are evaluated, and what is counted then.
 
 use super::entry::{
+    ADOPTED,
     DIRTY,
     EVER_MANY,
     EVER_PARTIAL,
@@ -48,7 +49,7 @@ use crate::{
 
 /// Most records that a call looks at to find out whether an open window involves the folio; with
 /// more, it takes that for granted.
-const WINDOW_SCAN: u32 = 16;
+pub(crate) const WINDOW_SCAN: u32 = 16;
 
 impl Shard<'_> {
     /// Returns whether the kernel's counters of a folio stand still: no call in flight, no copy
@@ -56,8 +57,13 @@ impl Shard<'_> {
     ///
     /// With more than `limit` records and any window open, it returns false.
     pub(crate) fn quiescent(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
+        Ok(env.gp_elapsed(self.entry(e)?.cookie) && self.unconcerned(e, env, limit)?)
+    }
+
+    /// The same without regard to calls in flight.
+    pub(crate) fn unconcerned(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
         let entry = self.entry(e)?;
-        if !env.gp_elapsed(entry.cookie) || self.is_pending(e, env)? {
+        if self.is_pending(e, env)? {
             return Ok(false);
         }
         if !env.windows_open() {
@@ -150,7 +156,9 @@ impl Shard<'_> {
             self.tables.count_flips(place, &all);
         }
         if view.total == 0 {
+            // From here on its past is known.
             self.empty_sketches(e)?;
+            self.entry_mut(e)?.flags &= !ADOPTED;
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ use super::{
     position_of,
     Fail,
     Shard,
+    ShardState,
+    State,
     CORRUPT, //
 };
 use crate::bits::index;
@@ -22,37 +24,62 @@ pub(crate) struct Lookup {
     pub(crate) elsewhere: bool,
 }
 
+/// Links of the first and last entry of a list, the longest waiting one first.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Ends {
+    /// The first.
+    pub(crate) head: u32,
+    /// The last.
+    pub(crate) tail: u32,
+}
+
+impl ShardState {
+    /// Returns the list that entries in this state are on.
+    fn ends_mut(&mut self, state: State) -> &mut Ends {
+        if state == State::Lost {
+            &mut self.lost
+        } else {
+            &mut self.drained
+        }
+    }
+}
+
 /// Returns the hash key of records of a folio and MM.
 fn key_of(e: u32, mm: u64) -> u64 {
     mm.rotate_left(20) ^ u64::from(e).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Shard<'_> {
-    /// Appends an entry to the list of those that are drained or lost.
+    /// Appends an entry to the list of those that are drained, or of those that are lost.
     pub(crate) fn push_drained(&mut self, e: u32) -> Result<(), Fail> {
-        let last = core::mem::replace(&mut self.state.drain_tail, link_to(e));
+        let state = self.entry(e)?.state;
+        let ends = self.state.ends_mut(state);
+        let last = core::mem::replace(&mut ends.tail, link_to(e));
+        if last == 0 {
+            ends.head = link_to(e);
+        }
         let entry = self.entry_mut(e)?;
         entry.prev = last;
         entry.next = 0;
-        match position_of(last) {
-            Some(last) => self.entry_mut(last)?.next = link_to(e),
-            None => self.state.drain_head = link_to(e),
+        if let Some(last) = position_of(last) {
+            self.entry_mut(last)?.next = link_to(e);
         }
         Ok(())
     }
 
-    /// Takes an entry off the list of those that are drained or lost.
+    /// Takes an entry off the list that it is on, which its state tells.
     pub(crate) fn pull_drained(&mut self, e: u32) -> Result<(), Fail> {
         let entry = self.entry_mut(e)?;
         let prev = core::mem::replace(&mut entry.prev, 0);
         let next = core::mem::replace(&mut entry.next, 0);
+        let state = entry.state;
         match position_of(prev) {
             Some(prev) => self.entry_mut(prev)?.next = next,
-            None => self.state.drain_head = next,
+            None => self.state.ends_mut(state).head = next,
         }
         match position_of(next) {
             Some(next) => self.entry_mut(next)?.prev = prev,
-            None => self.state.drain_tail = prev,
+            None => self.state.ends_mut(state).tail = prev,
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::apply::{
     Part,
     Run, //
 };
+use super::entry::ADOPTED;
 use super::{
     Fail,
     Shard,
@@ -194,7 +195,9 @@ impl Shard<'_> {
         record.last_end = part.end();
         record.put(TUPLE_LEFT, removes && table_maps);
         record.put(VMA_LEFT, removes && vma_maps);
-        self.past_mut(e)?.sketches.event(&event);
+        if !self.entry(e)?.has(ADOPTED) {
+            self.past_mut(e)?.sketches.event(&event);
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Reading the shadow.
 
 use super::entry::{
+    ADOPTED,
     EVER_PARTIAL,
     EVER_SHARED,
     EVER_UNALIGNED, //
@@ -101,6 +102,7 @@ impl Shard<'_> {
             ever_shared: entry.has(EVER_SHARED),
             ever_partial: entry.has(EVER_PARTIAL),
             ever_unaligned: entry.has(EVER_UNALIGNED),
+            adopted: entry.has(ADOPTED),
             kernel: None,
             pmd_order: self.state.geometry.pmd_order,
             asker_mm: asker.mm,

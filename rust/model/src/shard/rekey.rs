@@ -47,6 +47,7 @@ impl Shard<'_> {
             self.entry(*e).is_ok_and(|entry| match entry.state {
                 State::Live => true,
                 State::Draining => entry.order == m.order,
+                State::Learning => true,
                 State::Unused | State::Lost => false,
             })
         };
@@ -54,7 +55,13 @@ impl Shard<'_> {
             self.state.counters.add(Counter::UntrackedMove);
             return Outcome::Untracked;
         };
-        match self.try_rekey(e, m, env) {
+        let learning = |entry: &super::FolioEntry| entry.state == State::Learning;
+        let done = if self.entry(e).is_ok_and(learning) {
+            self.learn_move(e, m)
+        } else {
+            self.try_rekey(e, m, env)
+        };
+        match done {
             Ok(()) => Outcome::Applied,
             Err(fail) => self.give_up(e, fail, env),
         }
@@ -215,8 +222,9 @@ impl Shard<'_> {
     /// state before is evaluated, and that afterwards is a state of its own.
     pub fn set_boundary(&mut self, b: &Boundary, env: &dyn Env) -> bool {
         let tracked = |e: &u32| {
-            self.entry(*e)
-                .is_ok_and(|entry| entry.state == State::Live && entry.order == b.order)
+            self.entry(*e).is_ok_and(|entry| {
+                matches!(entry.state, State::Live | State::Learning) && entry.order == b.order
+            })
         };
         let Some(e) = self.find(b.pfn).filter(tracked) else {
             return false;
@@ -239,13 +247,21 @@ impl Shard<'_> {
         if bounds.any(b.at, b.at.saturating_add(1)) == b.present {
             return Ok(false);
         }
-        let kernel = self.quick_check(e, env);
-        self.evaluate(e, kernel.as_ref(), env)?;
+        let live = self.entry(e)?.state == State::Live;
+        if live {
+            let kernel = self.quick_check(e, env);
+            self.evaluate(e, kernel.as_ref(), env)?;
+        }
         let before = self.spread(r, b.order)?;
         self.set_bound(r, b.order, b.at, b.present)?;
         let after = self.spread(r, b.order)?;
         self.respread(e, before, after)?;
         self.state.counters.add(Counter::Boundaries);
+        if !live {
+            let entry = self.entry_mut(e)?;
+            entry.seq = entry.seq.wrapping_add(1);
+            return Ok(true);
+        }
         let past = self.past_mut(e)?;
         past.operation = Operation::Vma;
         past.pid = b.pid;

@@ -7,6 +7,7 @@
 //! effect on the kernel's counter is still to come, so that the counter says nothing yet. A lost
 //! folio leaves a marker for the same reason.
 
+use super::apply::Part;
 use super::{
     position_of,
     Fail,
@@ -27,6 +28,7 @@ use crate::{
     Env,
     History,
     Inconsistency,
+    Kind,
     Level,
     LostReason,
     Op,
@@ -116,12 +118,12 @@ impl Shard<'_> {
     }
 
     /// Takes a call on a folio that has no entry.
-    fn call_absent(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+    pub(crate) fn call_absent(&mut self, c: &Call, env: &dyn Env) -> Outcome {
         if !is_well_formed(c) {
             return self.inconsistent(Inconsistency::Malformed);
         }
         if !matches!(c.op, Op::Add | Op::Touch) || !c.kernel_unmapped {
-            return self.untracked(c, env);
+            return self.learn_absent(c, env);
         }
         if c.order > self.state.geometry.max_order {
             self.state.counters.add(Counter::LostOrder);
@@ -129,19 +131,27 @@ impl Shard<'_> {
         }
         if self.state.recent.may_be_in_flight(c.pfn, env) {
             self.state.counters.add(Counter::UntrackedInFlight);
-            return self.untracked(c, env);
+            return self.learn_absent(c, env);
         }
         self.start(c, env)
     }
 
     /// Takes a call on a folio that has an entry.
-    fn call_present(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    pub(crate) fn call_present(
+        &mut self,
+        e: u32,
+        c: &Call,
+        env: &dyn Env,
+    ) -> Result<Outcome, Fail> {
         let state = self.entry(e)?.state;
         if state == State::Lost {
             return self.call_lost(e, c, env);
         }
         if !is_well_formed(c) {
             return Err(Fail::Inconsistent(Inconsistency::Malformed));
+        }
+        if state == State::Learning {
+            return self.call_learning(e, c, env);
         }
         if state == State::Draining {
             return self.call_draining(e, c, env);
@@ -157,14 +167,38 @@ impl Shard<'_> {
     fn take(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<(), Fail> {
         match c.op {
             Op::Touch | Op::Skip => self.refresh(e, c.pending, env),
-            _ => self.apply(e, c, env),
+            Op::Found => self.check_found(e, c),
+            Op::Add | Op::Dup | Op::Remove => self.apply(e, c, env),
+        }
+    }
+
+    /// Checks that mappings of a tracked folio that are in a page table are known.
+    fn check_found(&self, e: u32, c: &Call) -> Result<(), Fail> {
+        let part = Part {
+            level: c.level,
+            first: c.first,
+            nr: c.nr,
+        };
+        let known = match self.lookup(e, c.mm, c.base)?.here {
+            Some(r) => self.has_all(r, c.order, part)?,
+            None => false,
+        };
+        if known {
+            Ok(())
+        } else {
+            Err(Fail::Inconsistent(Inconsistency::FoundUnknown))
         }
     }
 
     /// Takes a call on a folio that was lost.
     ///
-    /// An add that sees it unmapped, a grace period after the last call, starts afresh.
+    /// An add that sees it unmapped, a grace period after the last call, starts afresh; and it may be
+    /// learned again.
     fn call_lost(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+        if self.may_relearn(self.entry(e)?) {
+            self.forget(e, env)?;
+            return Ok(self.call_absent(c, env));
+        }
         let starts = matches!(c.op, Op::Add | Op::Touch) && c.kernel_unmapped;
         if starts && env.gp_elapsed(self.entry(e)?.cookie) {
             self.forget(e, env)?;
@@ -189,6 +223,7 @@ impl Shard<'_> {
                 self.refresh(e, c.pending, env)?;
                 return Ok(Outcome::Applied);
             }
+            Op::Found => return self.missed(e, c, env),
             Op::Remove | Op::Dup if !same_order => return self.missed(e, c, env),
             Op::Remove | Op::Dup => {}
             Op::Add | Op::Touch if c.kernel_unmapped => {
@@ -211,7 +246,7 @@ impl Shard<'_> {
     fn missed(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
         self.state.counters.add(Counter::Missed);
         self.forget(e, env)?;
-        Ok(self.untracked(c, env))
+        Ok(self.learn_absent(c, env))
     }
 
     /// Starts tracking a folio anew on the entry of a drained one: its history is another.
@@ -237,21 +272,12 @@ impl Shard<'_> {
 
     /// Starts tracking a folio that the kernel says is unmapped.
     fn start(&mut self, c: &Call, env: &dyn Env) -> Outcome {
-        self.reclaim(RECLAIM_ALWAYS, env);
-        if !self.has_room() {
-            self.reclaim(RECLAIM_AT_LAST, env);
-        }
-        let barred = self
-            .state
-            .no_start
-            .is_some_and(|cookie| !env.gp_elapsed(cookie));
-        if barred || !self.has_room() {
+        if !self.make_room(env) {
             return self.refuse(c, env);
         }
-        self.state.no_start = None;
         let touch = c.op == Op::Touch;
         let state = if touch { State::Draining } else { State::Live };
-        let Some(e) = self.new_entry(c, state, env) else {
+        let Some(e) = self.new_entry((c.pfn, c.order, c.kind), state, env) else {
             return self.refuse(c, env);
         };
         self.state.counters.add(Counter::Started);
@@ -260,6 +286,27 @@ impl Shard<'_> {
             Ok(()) => Outcome::Started,
             Err(fail) => self.give_up(e, fail, env),
         }
+    }
+
+    /// Takes back what is not needed any more; returns whether another folio can be tracked.
+    ///
+    /// Markers of lost folios tell why a folio is not tracked: they stay as long as there is room.
+    pub(crate) fn make_room(&mut self, env: &dyn Env) -> bool {
+        self.reclaim(State::Draining, RECLAIM_ALWAYS, env);
+        for state in [State::Draining, State::Lost] {
+            if !self.has_room() {
+                self.reclaim(state, RECLAIM_AT_LAST, env);
+            }
+        }
+        let barred = self
+            .state
+            .no_start
+            .is_some_and(|cookie| !env.gp_elapsed(cookie));
+        if barred || !self.has_room() {
+            return false;
+        }
+        self.state.no_start = None;
+        true
     }
 
     /// Returns whether another folio can be tracked, and markers still find an entry.
@@ -271,21 +318,26 @@ impl Shard<'_> {
     }
 
     /// Takes an entry for a folio.
-    fn new_entry(&mut self, c: &Call, state: State, env: &dyn Env) -> Option<u32> {
+    pub(crate) fn new_entry(
+        &mut self,
+        (pfn, order, kind): (u64, u8, Kind),
+        state: State,
+        env: &dyn Env,
+    ) -> Option<u32> {
         let e = self.alloc_entry()?;
         let entry = self.entry_mut(e).ok()?;
-        entry.pfn = c.pfn;
-        entry.order = c.order;
-        entry.kind = c.kind;
+        entry.pfn = pfn;
+        entry.order = order;
+        entry.kind = kind;
         entry.state = state;
         entry.since = env.now();
         entry.cookie = env.gp_snapshot();
         *self.past_mut(e).ok()? = History::default();
         self.hash_entry(e).ok()?;
-        if state == State::Live {
-            self.state.counters.add(Counter::Tracked);
-        } else {
-            self.push_drained(e).ok()?;
+        match state {
+            State::Live => self.state.counters.add(Counter::Tracked),
+            State::Learning => self.state.counters.add(Counter::Learning),
+            _ => self.push_drained(e).ok()?,
         }
         Some(e)
     }
@@ -295,18 +347,37 @@ impl Shard<'_> {
     ///
     /// Leaves a marker; if there is no entry for that either, no folio of the shard starts for a
     /// grace period.
-    fn refuse(&mut self, c: &Call, env: &dyn Env) -> Outcome {
-        if self.new_entry(c, State::Lost, env).is_none() {
+    pub(crate) fn refuse(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+        let place = (c.pfn, c.order, c.kind);
+        if self.new_entry(place, State::Lost, env).is_some() {
+            self.note_loss(c.pfn, LostReason::NoMemory);
+        } else {
             self.state.no_start = Some(env.gp_snapshot());
         }
         self.state.counters.add(Counter::LostNoMemory);
         Outcome::Lost(LostReason::NoMemory)
     }
 
-    /// Takes back entries that have been drained or lost for a grace period, at most `max`.
-    fn reclaim(&mut self, max: u32, env: &dyn Env) {
+    /// Notes why the folio of a marker was lost.
+    pub(crate) fn note_loss(&mut self, pfn: u64, reason: LostReason) {
+        let phase = self.state.phase;
+        if let Some(e) = self.find(pfn) {
+            if let Ok(entry) = self.entry_mut(e) {
+                entry.set_loss(phase, reason);
+            }
+        }
+    }
+
+    /// Takes back entries that have been in this state, drained or lost, for a grace period, at most
+    /// `max`.
+    fn reclaim(&mut self, state: State, max: u32, env: &dyn Env) {
         for _ in 0..max {
-            let Some(e) = position_of(self.state.drain_head) else {
+            let ends = if state == State::Lost {
+                self.state.lost
+            } else {
+                self.state.drained
+            };
+            let Some(e) = position_of(ends.head) else {
                 return;
             };
             match self.reclaim_one(e, env) {
@@ -350,8 +421,8 @@ impl Shard<'_> {
         let entry = self.entry_mut(e)?;
         entry.cookie = env.gp_snapshot();
         entry.pending = entry.pending.max(pending);
-        if entry.state != State::Live {
-            // The list of drained entries is in the order of their cookies.
+        if matches!(entry.state, State::Draining | State::Lost) {
+            // The lists are in the order of their cookies.
             self.pull_drained(e)?;
             self.push_drained(e)?;
         }
@@ -359,7 +430,7 @@ impl Shard<'_> {
     }
 
     /// Counts a call on a folio that is not tracked.
-    fn untracked(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+    pub(crate) fn untracked(&mut self, c: &Call, env: &dyn Env) -> Outcome {
         self.state.counters.add(Counter::of_untracked(c.op));
         if matches!(c.op, Op::Add | Op::Touch) {
             self.state.recent.remember(c.pfn, env);
@@ -415,18 +486,18 @@ impl Shard<'_> {
     /// Makes a marker of an entry.
     fn lose_entry(&mut self, e: u32, reason: LostReason, env: &dyn Env) {
         self.state.counters.add(Counter::of_loss(reason));
-        if self.make_marker(e, env).is_err() {
+        if self.make_marker(e, reason, env).is_err() {
             self.state.counters.add(Counter::Corrupt);
         }
     }
 
     /// Frees the records and page counts of an entry, and leaves a marker.
-    fn make_marker(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
+    fn make_marker(&mut self, e: u32, reason: LostReason, env: &dyn Env) -> Result<(), Fail> {
         self.close_wrong(e, env)?;
-        if self.entry(e)?.state == State::Live {
-            self.state.counters.sub(Counter::Tracked);
-        } else {
-            self.pull_drained(e)?;
+        match self.entry(e)?.state {
+            State::Live => self.state.counters.sub(Counter::Tracked),
+            State::Learning => self.state.counters.sub(Counter::Learning),
+            _ => self.pull_drained(e)?,
         }
         *self.past_mut(e)? = History::default();
         let order = self.entry(e)?.order;
@@ -436,7 +507,9 @@ impl Shard<'_> {
         }
         self.drop_planes(e)?;
         let old = *self.entries.get(index(e)).ok_or(CORRUPT)?;
-        *self.entry_mut(e)? = FolioEntry {
+        let phase = self.state.phase;
+        let entry = self.entry_mut(e)?;
+        *entry = FolioEntry {
             pfn: old.pfn,
             cookie: env.gp_snapshot(),
             pending: old.pending,
@@ -448,6 +521,7 @@ impl Shard<'_> {
             state: State::Lost,
             ..FolioEntry::default()
         };
+        entry.set_loss(phase, reason);
         self.push_drained(e)
     }
 }

@@ -37,6 +37,7 @@ mod examples;
 mod formulas;
 mod illegal;
 mod kernel;
+mod learn;
 mod lifecycle;
 mod loss;
 mod moves;

@@ -276,7 +276,16 @@ impl World {
             };
             self.show_kernel();
             self.tell(What::Move(m, new.id));
-            let outcome = self.rig.with(|shard, env| shard.rekey(&m, env));
+            let found = self.call_of(Op::Found, &new, level, first, nr);
+            let deaf = self.deaf;
+            let outcome = self.rig.with(|shard, env| {
+                let outcome = shard.rekey(&m, env);
+                if shard.learns() && !deaf {
+                    let found = shard.call(&found, env);
+                    assert!(matches!(found, Outcome::Applied | Outcome::Untracked));
+                }
+                outcome
+            });
             let lost = matches!(outcome, Outcome::Lost(_) | Outcome::Untracked);
             assert!(
                 outcome == Outcome::Applied || self.may_lose && lost,

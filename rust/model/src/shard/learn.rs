@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Folios that were mapped before they were tracked.
+//!
+//! While a shard *learns*, mappings of folios without entry are taken in: from calls, from what fork
+//! and mremap did, and from a scan of all page tables. Such a folio is *learning*: what is known
+//! is a part of its mappings. It is never more than that:
+//!
+//! * the scan and the walks behind fork and mremap see a mapping under the lock of its page table;
+//! * whatever goes, goes by a call, under that lock; what such a call removes is taken out if it
+//!   is known, and left alone if it is not known yet;
+//! * what comes by a call is taken in.
+//!
+//! So when the kernel counts as many mappings as are known, while no call is in flight, they are all
+//! of them: the folio is *adopted*, tracked as any other from then on. Only its past is not known,
+//! on which sketches of counters depend: these have no answer until the folio has been unmapped.
+//! Until then a learning folio is not evaluated, not compared and not asked about.
+
+use super::apply::Part;
+use super::entry::{
+    ADOPTED,
+    DIRTY,
+    KERNEL_DIRTY, //
+};
+use super::evaluate::WINDOW_SCAN;
+use super::{
+    position_of,
+    Fail,
+    FolioEntry,
+    Shard,
+    State, //
+};
+use crate::bits::{
+    index,
+    pages_of_order, //
+};
+use crate::figures::up;
+use crate::kernel::Expected;
+use crate::planes::Step;
+use crate::{
+    Call,
+    Counter,
+    Env,
+    Inconsistency,
+    Kind,
+    Level,
+    LostReason,
+    Move,
+    Op,
+    Outcome, //
+};
+
+/// What became of an attempt to adopt a folio.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Adoption {
+    /// All of its mappings are known: it is tracked.
+    Adopted,
+    /// No such folio is learning, any more.
+    Gone,
+    /// Calls may be in flight, or a copy is open that involves it.
+    Busy,
+    /// The kernel counts other mappings than those that are known.
+    Differs,
+}
+
+/// How a shard stands to a mapped folio.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It is tracked.
+    Tracked,
+    /// Some of its mappings are known.
+    Learning,
+    /// It was lost, for this reason.
+    Lost(LostReason),
+    /// Nothing is known about it.
+    Unknown,
+}
+
+impl Shard<'_> {
+    /// Takes in mappings of folios that are not tracked from now on; so also of those that were lost
+    /// until now.
+    ///
+    /// Whoever looks through page tables for [`Op::Found`] has to begin after this.
+    pub fn begin_learning(&mut self) {
+        self.state.learning = true;
+        self.state.phase = self.state.phase.wrapping_add(1);
+    }
+
+    /// Takes in no more folios; those that are learning go on.
+    pub fn stop_learning(&mut self) {
+        self.state.learning = false;
+    }
+
+    /// Returns whether mappings of folios that are not tracked are taken in.
+    pub fn learns(&self) -> bool {
+        self.state.learning
+    }
+
+    /// Returns the next folio that is learning from a position on: its position and pfn.
+    pub fn next_learning(&self, from: u32) -> Option<(u32, u64)> {
+        let rest = self.entries.get(index(from)..)?;
+        (from..u32::MAX)
+            .zip(rest)
+            .find(|(_, entry)| entry.state == State::Learning)
+            .map(|(e, entry)| (e, entry.pfn))
+    }
+
+    /// Returns how the shard stands to a folio that is mapped.
+    pub fn standing(&self, pfn: u64, order: u8) -> Standing {
+        let entry = self.find(pfn).and_then(|e| self.entry(e).ok());
+        match entry.map(|entry| (entry.state, entry)) {
+            Some((State::Live, entry)) if entry.order == order => Standing::Tracked,
+            Some((State::Learning, _)) => Standing::Learning,
+            Some((State::Lost, entry)) => match entry.loss() {
+                (_, Some(reason)) => Standing::Lost(reason),
+                _ => Standing::Unknown,
+            },
+            _ if order > self.state.geometry.max_order => Standing::Lost(LostReason::Order),
+            _ => Standing::Unknown,
+        }
+    }
+
+    /// Notes that a mapped folio cannot be tracked, whether or not anything is known about it.
+    pub fn bar(&mut self, pfn: u64, (order, kind): (u8, Kind), reason: LostReason, env: &dyn Env) {
+        if self.find(pfn).is_some() {
+            return self.lose(pfn, reason, env);
+        }
+        if self
+            .new_entry((pfn, order, kind), State::Lost, env)
+            .is_some()
+        {
+            self.note_loss(pfn, reason);
+            self.state.counters.add(Counter::of_loss(reason));
+        }
+    }
+
+    /// Returns whether a lost folio may be learned again: it was lost before learning began.
+    pub(crate) fn may_relearn(&self, entry: &FolioEntry) -> bool {
+        self.state.learning && entry.loss().0 != self.state.phase
+    }
+
+    /// Takes a call on a folio without entry that is mapped already, or leaves it.
+    pub(crate) fn learn_absent(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+        if !self.state.learning || !matches!(c.op, Op::Add | Op::Dup | Op::Found) {
+            return self.untracked(c, env);
+        }
+        if c.order > self.state.geometry.max_order {
+            self.state.counters.add(Counter::LostOrder);
+            return Outcome::Lost(LostReason::Order);
+        }
+        if !self.make_room(env) {
+            return self.refuse(c, env);
+        }
+        let place = (c.pfn, c.order, c.kind);
+        let Some(e) = self.new_entry(place, State::Learning, env) else {
+            return self.refuse(c, env);
+        };
+        self.state.counters.add(Counter::LearningStarted);
+        self.learn(e, c, env)
+            .unwrap_or_else(|fail| self.give_up(e, fail, env))
+    }
+
+    /// Takes a call on a folio that is learning; before it, all of its mappings may be known.
+    pub(crate) fn call_learning(
+        &mut self,
+        e: u32,
+        c: &Call,
+        env: &dyn Env,
+    ) -> Result<Outcome, Fail> {
+        if self.entry(e)?.order != c.order {
+            return Err(Fail::Inconsistent(Inconsistency::OrderChanged));
+        }
+        if self.try_adopt(e, false, WINDOW_SCAN, env)? == Adoption::Adopted {
+            return self.call_present(e, c, env);
+        }
+        match self.find(c.pfn) {
+            Some(e) => self.learn(e, c, env),
+            None => Ok(self.call_absent(c, env)),
+        }
+    }
+
+    /// Takes what a call says about mappings of a learning folio.
+    fn learn(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+        let part = Part {
+            level: c.level,
+            first: c.first,
+            nr: c.nr,
+        };
+        match c.op {
+            Op::Touch | Op::Skip => {}
+            Op::Remove => self.unlearn(e, c, part)?,
+            Op::Add | Op::Dup if self.knows_any(e, (c.mm, c.base), part)? => {
+                return Err(Fail::Inconsistent(Inconsistency::AddMapped));
+            }
+            Op::Add | Op::Dup | Op::Found => {
+                self.learn_part(e, (c.mm, c.base), c.mm_id, part, (c.vma_start, c.vma_end))?;
+            }
+        }
+        let entry = self.entry_mut(e)?;
+        entry.seq = entry.seq.wrapping_add(1);
+        if c.op != Op::Found {
+            self.refresh(e, c.pending, env)?;
+        }
+        if self.entry(e)?.total == 0 && !self.is_pending(e, env)? {
+            self.drop_learning(e)?;
+        }
+        Ok(Outcome::Applied)
+    }
+
+    /// Returns whether any mapping of a part is known at a place.
+    fn knows_any(&self, e: u32, (mm, base): (u64, u64), part: Part) -> Result<bool, Fail> {
+        let order = self.entry(e)?.order;
+        match self.lookup(e, mm, base)?.here {
+            Some(r) => self.has_any(r, order, part),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes in those mappings of a part that are not known yet.
+    fn learn_part(
+        &mut self,
+        e: u32,
+        (mm, base): (u64, u64),
+        mm_id: u32,
+        part: Part,
+        vma: (u64, u64),
+    ) -> Result<(), Fail> {
+        let order = self.entry(e)?.order;
+        let place = (base, order, self.state.geometry.page_shift);
+        let vma = super::apply::pages_in_vma(place, part, vma);
+        let lookup = self.lookup(e, mm, base)?;
+        let r = match lookup.here {
+            Some(r) => r,
+            None => self.new_record(e, mm, base, lookup.elsewhere)?,
+        };
+        self.record_mut(r)?.mm_id = mm_id;
+        if part.level == Level::Entire {
+            if !self.record(r)?.entire() {
+                self.edit(e, r, part, Step::Up, vma)?;
+            }
+            return Ok(());
+        }
+        let mut at = part.first;
+        loop {
+            let pages = self.pages_of(self.record(r)?, order)?;
+            let first = pages.next_gap(at, part.end());
+            if first >= part.end() {
+                return Ok(());
+            }
+            let end = pages.next(first, part.end()).unwrap_or(part.end());
+            let piece = Part {
+                first,
+                nr: end.wrapping_sub(first),
+                ..part
+            };
+            self.edit(e, r, piece, Step::Up, vma)?;
+            at = end;
+        }
+    }
+
+    /// Takes out those mappings of a part that are known at a place; returns whether any was.
+    fn unlearn_part(&mut self, e: u32, (mm, base): (u64, u64), part: Part) -> Result<bool, Fail> {
+        let order = self.entry(e)?.order;
+        let mut any = false;
+        let mut at = part.first;
+        // An empty record goes.
+        while let Some(r) = self.lookup(e, mm, base)?.here {
+            let record = self.record(r)?;
+            let piece = match part.level {
+                Level::Entire if record.entire() => part,
+                Level::Entire => break,
+                Level::Pte => {
+                    let pages = self.pages_of(record, order)?;
+                    let Some(first) = pages.next(at, part.end()) else {
+                        break;
+                    };
+                    let end = pages.next_gap(first, part.end());
+                    at = end;
+                    Part {
+                        first,
+                        nr: end.wrapping_sub(first),
+                        ..part
+                    }
+                }
+            };
+            self.edit(e, r, piece, Step::Down, None)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Takes out what a call removes, as far as it is known.
+    fn unlearn(&mut self, e: u32, c: &Call, part: Part) -> Result<(), Fail> {
+        let mut any = false;
+        if let Some(alt_base) = c.alt_base.filter(|base| *base != c.base) {
+            // Where a mapping is known at both ends of an open move, the one here is meant.
+            if part.level == Level::Entire {
+                let here = self.knows_any(e, (c.mm, c.base), part)?;
+                any |= !here && self.unlearn_part(e, (c.mm, alt_base), part)?;
+            } else {
+                for first in part.first..part.end() {
+                    let page = Part {
+                        first,
+                        nr: 1,
+                        ..part
+                    };
+                    let here = self.knows_any(e, (c.mm, c.base), page)?;
+                    any |= !here && self.unlearn_part(e, (c.mm, alt_base), page)?;
+                }
+            }
+        }
+        any |= self.unlearn_part(e, (c.mm, c.base), part)?;
+        if any {
+            return Ok(());
+        }
+        if let Some(r) = self.locate_elsewhere(e, c, part)? {
+            self.state.counters.add(Counter::RemoveElsewhere);
+            return self.edit(e, r, part, Step::Down, None);
+        }
+        self.state.counters.add(Counter::LearningUnknown);
+        Ok(())
+    }
+
+    /// Takes what is known of a part along to where it has moved. To be followed by [`Op::Found`]
+    /// there, for what was not known.
+    pub(crate) fn learn_move(&mut self, e: u32, m: &Move) -> Result<(), Fail> {
+        let part = Part {
+            level: m.level,
+            first: m.first,
+            nr: m.nr,
+        };
+        let fits = m.first.checked_add(m.nr);
+        if self.entry(e)?.order != m.order || fits.is_none_or(|end| end > pages_of_order(m.order)) {
+            return Err(Fail::Inconsistent(Inconsistency::OrderChanged));
+        }
+        let Some(from) = self.lookup(e, m.mm, m.old_base)?.here else {
+            return Ok(());
+        };
+        if m.old_base == m.new_base || !self.has_any(from, m.order, part)? {
+            return Ok(());
+        }
+        let mm_id = self.record(from)?.mm_id;
+        let vma = (m.vma_start, m.vma_end);
+        self.learn_part(e, (m.mm, m.new_base), mm_id, part, vma)?;
+        self.unlearn_part(e, (m.mm, m.old_base), part)?;
+        let entry = self.entry_mut(e)?;
+        entry.seq = entry.seq.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Tracks a folio from now on if all of its mappings are known; `stopped` says that no call is
+    /// running anywhere.
+    pub fn adopt(&mut self, pfn: u64, stopped: bool, env: &dyn Env) -> Adoption {
+        let learning = |e: &u32| {
+            self.entry(*e)
+                .is_ok_and(|entry| entry.state == State::Learning)
+        };
+        let Some(e) = self.find(pfn).filter(learning) else {
+            return Adoption::Gone;
+        };
+        self.try_adopt(e, stopped, u32::MAX, env)
+            .unwrap_or_else(|fail| {
+                self.give_up(e, fail, env);
+                Adoption::Gone
+            })
+    }
+
+    /// Does what [`Shard::adopt`] says.
+    ///
+    /// A copy that is open need not be waited for where the numbers are equal: it makes mappings that
+    /// the kernel counts, and so the known ones are fewer until it is over.
+    fn try_adopt(
+        &mut self,
+        e: u32,
+        stopped: bool,
+        limit: u32,
+        env: &dyn Env,
+    ) -> Result<Adoption, Fail> {
+        let entry = self.entry(e)?;
+        if entry.total == 0 && !self.is_pending(e, env)? {
+            self.drop_learning(e)?;
+            return Ok(Adoption::Gone);
+        }
+        if !(stopped || env.gp_elapsed(entry.cookie)) || !self.unconcerned(e, env, limit)? {
+            return Ok(Adoption::Busy);
+        }
+        let expected = Expected::new(entry.total, entry.entire, entry.nr_pte_mapped());
+        let (order, kind) = (entry.order, entry.kind);
+        let kernel = env.kernel_of(entry.pfn, order);
+        if !kernel.is_some_and(|k| k.order == order && expected.holds(&k)) {
+            return Ok(if self.unconcerned(e, env, limit)? {
+                Adoption::Differs
+            } else {
+                Adoption::Busy
+            });
+        }
+        let entry = self.entry_mut(e)?;
+        entry.state = State::Live;
+        entry.flags = ADOPTED | DIRTY | KERNEL_DIRTY;
+        entry.since = env.now();
+        self.state.counters.sub(Counter::Learning);
+        self.state.counters.add(Counter::Tracked);
+        self.state.counters.add(Counter::Adopted);
+        up(&mut self.state.figures.folios, kind);
+        Ok(Adoption::Adopted)
+    }
+
+    /// Frees the entry of a learning folio of which nothing is known.
+    fn drop_learning(&mut self, e: u32) -> Result<(), Fail> {
+        self.state.counters.add(Counter::LearningDropped);
+        self.state.counters.sub(Counter::Learning);
+        if position_of(self.entry(e)?.first_record).is_some() {
+            return Err(super::CORRUPT);
+        }
+        self.drop_planes(e)?;
+        self.unhash_entry(e)?;
+        self.free_entry(e)
+    }
+}
