@@ -98,12 +98,12 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Creates it with tracking off; `bytes` bounds the shadow's memory.
-    pub(crate) fn new(bytes: usize) -> Result<Arc<Self>> {
+    /// Creates it with tracking off; `bytes` bounds the shadow's memory, `scans`: see [`Session::new`].
+    pub(crate) fn new(bytes: usize, scans: bool) -> Result<Arc<Self>> {
         let tracker = Tracker::new(bytes)?;
         Arc::pin_init(
             pin_init!(Self {
-                session <- Session::new(tracker, bytes),
+                session <- Session::new(tracker, bytes, scans),
                 filter <- new_mutex!(Filter::default()),
                 selected <- new_mutex!(None),
                 audit <- new_mutex!(None),

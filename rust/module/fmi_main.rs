@@ -21,6 +21,7 @@ mod check;
 #[expect(unsafe_code, reason = "per-CPU counters")]
 mod class;
 mod control;
+mod coverage;
 #[expect(unsafe_code, reason = "owner-correct debugfs files")]
 mod debugfs;
 #[expect(
@@ -44,6 +45,7 @@ mod raw;
 mod report;
 #[expect(unsafe_code, reason = "calls the walk over the reverse map")]
 mod rmapwalk;
+mod scan;
 mod session;
 mod table;
 #[expect(unsafe_code, reason = "fires the tracepoint")]
@@ -68,6 +70,10 @@ module! {
             default: 0,
             description: "Start tracking at load (0 or 1)",
         },
+        scan: u8 {
+            default: 1,
+            description: "Look for what is mapped already when tracking is switched on (0 or 1)",
+        },
         mem_kb: u64 {
             default: 0,
             description: "Bound of the shadow's memory in KiB (0: 1/256 of RAM, at least 8 MiB)",
@@ -91,7 +97,12 @@ impl kernel::Module for FolioMapcount {
             pr_err!("the parameter enable is 0 or 1\n");
             return Err(EINVAL);
         }
-        let control = Control::new(bytes)?;
+        let scan = *module_parameters::scan.value();
+        if scan > 1 {
+            pr_err!("the parameter scan is 0 or 1\n");
+            return Err(EINVAL);
+        }
+        let control = Control::new(bytes, scan == 1)?;
         if enable == 1 {
             control
                 .session

@@ -145,6 +145,11 @@ impl MmStruct {
         }
     }
 
+    /// Returns the address of the structure as an identity.
+    pub(crate) fn id(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
     /// Returns a reference to the users, unless they are gone.
     pub(crate) fn users(&self) -> Option<MmRef> {
         // SAFETY: Valid by the type invariant.

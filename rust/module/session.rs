@@ -30,6 +30,7 @@ use crate::{
     mm::MmRef,
     operation,
     quiesce,
+    scan::Scan,
     tracker::{
         AskHook,
         ProgressHook,
@@ -140,11 +141,16 @@ pub(crate) struct Session {
     bytes: usize,
     #[pin]
     state: Mutex<State>,
+    #[pin]
+    scan: Scan,
+    /// Scan when tracking is switched on.
+    scans: bool,
 }
 
 impl Session {
-    /// Creates a session that is off; `bytes` bounds the shadow's memory, see [`bound`].
-    pub(crate) fn new(tracker: Arc<Tracker>, bytes: usize) -> impl PinInit<Self> {
+    /// Creates a session that is off; `bytes` bounds the shadow's memory, see [`bound`]; `scans`: what
+    /// is mapped already is looked for when tracking is switched on.
+    pub(crate) fn new(tracker: Arc<Tracker>, bytes: usize, scans: bool) -> impl PinInit<Self> {
         pin_init!(Self {
             tracker,
             bytes,
@@ -153,6 +159,8 @@ impl Session {
                 missed: 0,
                 missed_before: 0,
             }),
+            scan <- Scan::new(),
+            scans,
         })
     }
 
@@ -166,21 +174,47 @@ impl Session {
         self.state.lock().hooks.is_some()
     }
 
-    /// Switches tracking on. May take seconds: it waits for other tasks.
+    /// Returns the scan.
+    pub(crate) fn scan(&self) -> &Scan {
+        &self.scan
+    }
+
+    /// Looks once more for what is mapped and not tracked.
+    ///
+    /// # Errors
+    ///
+    /// See [`Scan::run`].
+    pub(crate) fn rescan(&self) -> Result {
+        self.scan.run(&self.tracker)
+    }
+
+    /// Switches tracking on, and scans. May take seconds: it waits for other tasks.
+    ///
+    /// If the scan fails, tracking is on all the same.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; what ftrace says if a function cannot be hooked. Nothing is changed then.
     pub(crate) fn enable(&self) -> Result {
+        if self.switch_on()? && self.scans {
+            if let Err(e) = self.scan.run(&self.tracker) {
+                pr_warn!("the scan has not come to its end: {e:?}\n");
+            }
+        }
+        Ok(())
+    }
+
+    /// Does the first; returns false if it is on.
+    fn switch_on(&self) -> Result<bool> {
         let mut state = self.state.lock();
         if state.hooks.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let result = self.start();
         match result {
             Ok(hooks) => {
                 state.hooks = Some(hooks);
-                Ok(())
+                Ok(true)
             }
             Err(e) => {
                 self.tracker.table.detach(&self.tracker.env());
@@ -197,6 +231,8 @@ impl Session {
         for mm in MmRef::all()? {
             mm.wait_for_writers()?;
         }
+        self.scan.restart();
+        self.tracker.begin_session();
         quiesce::while_stopped(&|| self.tracker.set_armed(true))?;
         Ok(hooks)
     }

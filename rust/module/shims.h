@@ -212,6 +212,7 @@ struct fmi_walk {
 };
 
 void fmi_walk_range(const struct fmi_walk *walk);
+unsigned long fmi_walk_some(const struct fmi_walk *walk, unsigned int *budget);
 void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
 		       const struct vm_area_struct *vma, unsigned long va,
 		       bool entire, struct fmi_site *site);

@@ -268,6 +268,16 @@ impl Table {
         Some(slot.shard().as_mut().map(f))
     }
 
+    /// Calls `f` with each shard that has storage, under its spinlock.
+    pub(crate) fn for_each_shard(&self, mut f: impl FnMut(&mut Shard<'_>)) {
+        for shard in &self.shards {
+            let mut slot = shard.lock();
+            if let Some(mut shard) = slot.shard() {
+                f(&mut shard);
+            }
+        }
+    }
+
     /// Calls `f` with counters, figures and tables of each shard, under its spinlock.
     pub(crate) fn for_each_state(&self, mut f: impl FnMut(&ShardState, &Tables<'_>)) {
         for shard in &self.shards {

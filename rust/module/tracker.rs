@@ -83,6 +83,8 @@ pub(crate) struct Tracker {
     #[pin]
     pub(crate) examples: Store,
     armed: Atomic<bool>,
+    /// How often tracking was switched on.
+    session: Atomic<u64>,
     rmap_sites: Sites<12>,
     rare_sites: Sites<5>,
     progress_sites: Sites<3>,
@@ -123,6 +125,7 @@ impl Tracker {
                 windows <- Windows::new(),
                 examples <- examples,
                 armed: Atomic::new(false),
+                session: Atomic::new(0),
                 rmap_sites,
                 rare_sites,
                 progress_sites,
@@ -169,6 +172,16 @@ impl Tracker {
     /// To be exact it must be switched on while no rmap call is running.
     pub(crate) fn set_armed(&self, armed: bool) {
         self.armed.store(armed, Release);
+    }
+
+    /// Notes that tracking is switched on.
+    pub(crate) fn begin_session(&self) {
+        self.session.fetch_add(1, Relaxed);
+    }
+
+    /// Returns how often tracking was switched on.
+    pub(crate) fn session(&self) -> u64 {
+        self.session.load(Relaxed)
     }
 
     /// Returns how many hooked calls could not be understood: unknown address, arguments of an
@@ -268,24 +281,24 @@ impl Tracker {
         let Some((mm, src, dst)) = self.windows.uffd_of(current_task()) else {
             return;
         };
-        let Some(RmapCall { site, .. }) = RmapCall::read(RmapFunction::MoveAnon, folio, args, dst)
+        let Some(RmapCall { site, vma }) = RmapCall::read(RmapFunction::MoveAnon, folio, args, dst)
         else {
             return;
         };
-        if u32::from(site.class) == class::TRACK {
-            self.rekey(mm, &site, src);
+        if u32::from(site.class) == class::TRACK && vma.mm() == mm {
+            self.rekey(&vma, &site, src);
         }
     }
 
-    /// The mappings in `site` were at `old_base` before.
-    fn rekey(&self, mm: usize, site: &Site, old_base: usize) {
+    /// The mappings in `site`, of a page table of `vma`, were at `old_base` before.
+    fn rekey(&self, vma: &Vma<'_>, site: &Site, old_base: usize) {
         let pfn = site.pfn as u64;
         self.table.with(pfn, |shard| {
             shard.rekey(
                 &Move {
                     pfn,
                     order: site.order,
-                    mm: mm as u64,
+                    mm: vma.mm() as u64,
                     old_base: old_base as u64,
                     new_base: site.base as u64,
                     level: level_of(site),
@@ -296,7 +309,28 @@ impl Tracker {
                     pid: current_pid(),
                 },
                 &self.env(),
-            )
+            );
+            if shard.learns() {
+                shard.call(&call_of(Op::Found, site, vma), &self.env());
+            }
+        });
+    }
+
+    /// Takes in mappings that a scan found in a page table of `vma`, under its lock.
+    pub(crate) fn found(&self, vma: &Vma<'_>, site: &Site) {
+        let pfn = site.pfn as u64;
+        let not_linear = match u32::from(site.class) {
+            class::TRACK => false,
+            class::NONLINEAR => true,
+            _ => return,
+        };
+        self.table.with(pfn, |shard| {
+            if not_linear {
+                let place = (site.order, kind_of(site));
+                shard.bar(pfn, place, LostReason::NotLinear, &self.env());
+            } else {
+                shard.call(&call_of(Op::Found, site, vma), &self.env());
+            }
         });
     }
 
@@ -313,7 +347,7 @@ fn level_of(site: &Site) -> Level {
     }
 }
 
-fn kind_of(site: &Site) -> Kind {
+pub(crate) fn kind_of(site: &Site) -> Kind {
     match u32::from(site.kind) {
         class::KIND_ANON => Kind::Anon,
         class::KIND_FILE => Kind::File,

@@ -11,6 +11,7 @@
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/sched.h>
+#include "leafwalk.h"
 #include "shims.h"
 
 static void mark(const struct fmi_walk *w, unsigned long start, unsigned long end)
@@ -73,6 +74,18 @@ static void walk_ptes(const struct fmi_walk *w, pte_t *ptep, unsigned long addr,
 		emit(w, first, nr, first_va, false);
 }
 
+static void emit_pmd(const struct fmi_walk *w, pmd_t val, unsigned long addr)
+{
+	struct page *page;
+
+	if (!pmd_present(val) || pmd_special(val))
+		return;
+	page = pmd_page(val);
+	if (PageHead(page) &&
+	    folio_order(page_folio(page)) == PMD_SHIFT - PAGE_SHIFT)
+		emit(w, page, 1U << (PMD_SHIFT - PAGE_SHIFT), addr & PMD_MASK, true);
+}
+
 /* A PMD that is no table: a leaf, a non-present entry or nothing. */
 static bool walk_pmd_entry(const struct fmi_walk *w, pmd_t *pmd,
 			   unsigned long addr, unsigned long end)
@@ -82,14 +95,7 @@ static bool walk_pmd_entry(const struct fmi_walk *w, pmd_t *pmd,
 	bool table = pmd_present(val) && !pmd_leaf(val);
 
 	if (!table) {
-		if (pmd_present(val) && !pmd_special(val)) {
-			struct page *page = pmd_page(val);
-
-			if (PageHead(page) &&
-			    folio_order(page_folio(page)) == PMD_SHIFT - PAGE_SHIFT)
-				emit(w, page, 1U << (PMD_SHIFT - PAGE_SHIFT),
-				     addr & PMD_MASK, true);
-		}
+		emit_pmd(w, val, addr);
 		mark(w, addr, end);
 	}
 	spin_unlock(ptl);
@@ -240,4 +246,43 @@ void fmi_walk_range(const struct fmi_walk *walk)
 			break;
 		} while (!mark_absent(walk, NULL, NULL, pgd, addr, next));
 	}
+}
+
+static void some_ptes(void *ctx, pte_t *ptep, unsigned long addr,
+		      unsigned long end)
+{
+	walk_ptes(ctx, ptep, addr, end);
+}
+
+static void some_pmd(void *ctx, pmd_t pmd, unsigned long addr)
+{
+	emit_pmd(ctx, pmd, addr);
+}
+
+/**
+ * fmi_walk_some - the same for a VMA, as far as a budget goes
+ * @walk: what to walk; @walk->vma is not NULL, and the range is inside it.
+ *	There are no marks, and no stop.
+ * @budget: page tables to look into; counted down
+ *
+ * Context: process context, the mmap lock is held. Takes the PTLs, sleeps
+ * between page tables.
+ *
+ * Return: where to go on; @walk->end when all of it was walked.
+ */
+unsigned long fmi_walk_some(const struct fmi_walk *walk, unsigned int *budget)
+{
+	struct fmi_leafwalk leafwalk = {
+		.vma = walk->vma,
+		.start = walk->start,
+		.end = walk->end,
+		.budget = *budget,
+		.ptes = some_ptes,
+		.pmd = some_pmd,
+		.ctx = (void *)walk,
+	};
+	unsigned long next = fmi_leafwalk_range(&leafwalk);
+
+	*budget = leafwalk.budget;
+	return next;
 }

@@ -97,7 +97,13 @@ impl<'a> Range<'a> {
 
     /// Walks, calling back `visitor`.
     pub(crate) fn walk<V: Visitor>(&self, visitor: &mut V) {
-        let walk = raw::fmi_walk {
+        let walk = self.raw(visitor);
+        // SAFETY: By the type invariant; the callbacks take the context that is passed.
+        unsafe { raw::fmi_walk_range(&walk) };
+    }
+
+    fn raw<V: Visitor>(&self, visitor: &mut V) -> raw::fmi_walk {
+        raw::fmi_walk {
             mm: self.mm,
             vma: self.vma,
             start: self.start,
@@ -107,10 +113,22 @@ impl<'a> Range<'a> {
             mark: Some(mark::<V>),
             ctx: ptr::from_mut(visitor).cast(),
             resched: self.resched,
-        };
-        // SAFETY: By the type invariant; the callbacks take the context that is passed.
-        unsafe { raw::fmi_walk_range(&walk) };
+        }
     }
+}
+
+/// Walks the part of a VMA from `start` on as far as `budget` goes, which is counted down by page
+/// table; returns where to go on, the end of the VMA at last. [`Visitor::mark`] is not called.
+pub(crate) fn walk_some<V: Visitor>(
+    guard: &ReadGuard<'_>,
+    vma: &LockedVma<'_>,
+    start: usize,
+    budget: &mut u32,
+    visitor: &mut V,
+) -> usize {
+    let walk = Range::of_locked(guard, Some(vma), start, vma.end).raw(visitor);
+    // SAFETY: The lock keeps the VMA valid; the callbacks take the context that is passed.
+    unsafe { raw::fmi_walk_some(&walk, budget) }
 }
 
 /// # Safety

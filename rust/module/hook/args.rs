@@ -17,6 +17,7 @@ use kernel::{
 
 use super::call::Saved;
 use crate::{
+    mm::LockedVma,
     raw,
     raw::fmi_site as Site,
     window::OpenCopy, //
@@ -84,6 +85,12 @@ impl<'a> Vma<'a> {
     pub(crate) fn of_open_copy(copy: &'a OpenCopy) -> Self {
         // INVARIANT: `copy_page_range()` has not returned, so the VMA is valid and write-locked.
         Self(copy.dst_vma as *mut _, PhantomData)
+    }
+
+    /// Returns a VMA whose mmap lock is held.
+    pub(crate) fn of_locked(vma: &'a LockedVma<'_>) -> Self {
+        // INVARIANT: The lock, which `LockedVma` borrows, keeps the VMA and its range.
+        Self(vma.as_ptr(), PhantomData)
     }
 
     /// Returns the address of the structure as an identity.

@@ -59,10 +59,12 @@ pub(super) struct Tracked<'a> {
     pages: KVVec<i32>,
 }
 
-/// Returns whether PG_partially_mapped would be set under NO_PAGE_MAPCOUNT.
+/// Returns whether PG_partially_mapped would be set under NO_PAGE_MAPCOUNT; also if that depends on
+/// a past that is not known.
 fn would_be_flagged(view: &FolioView, sketches: &Sketches) -> bool {
     let info = DefinitionId::PartialRule.info();
-    info.is_some_and(|d| (d.value)(view, sketches) != 0)
+    info.and_then(|d| d.value_of(view, sketches))
+        .is_none_or(|flagged| flagged != 0)
 }
 
 impl<'a> Tracked<'a> {

@@ -126,7 +126,10 @@ impl Display for Values<'_> {
             .filter(|d| !d.reads_kernel || view.kernel.is_some());
         for (i, d) in known.enumerate() {
             let comma = if i > 0 { "," } else { "" };
-            write!(f, "{comma}{}={}", d.name, (d.value)(view, sketches))?;
+            match d.value_of(view, sketches) {
+                Some(value) => write!(f, "{comma}{}={value}", d.name)?,
+                None => write!(f, "{comma}{}=-", d.name)?,
+            }
         }
         Ok(())
     }

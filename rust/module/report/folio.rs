@@ -361,7 +361,11 @@ impl Display for Shadow {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (v, s) = (&self.view, &self.sketches);
         for d in DEFINITIONS.iter().filter(|d| !d.reads_kernel) {
-            writeln!(f, "{}: {}", d.name, (d.value)(v, s))?;
+            let Some(value) = d.value_of(v, s) else {
+                writeln!(f, "{}: -", d.name)?;
+                continue;
+            };
+            writeln!(f, "{}: {value}", d.name)?;
             let mut result = Ok(());
             (d.fields)(v, s, &mut |field, shown| {
                 let line = match shown {
@@ -395,7 +399,7 @@ impl Shadow {
                 (_, None) => f.write_str("-")?,
             }
             for d in DEFINITIONS.iter().filter(|d| d.claims.contains(&question)) {
-                match (d.answer)(v, s, question) {
+                match d.answer_of(v, s, question) {
                     Answer::Yes => write!(f, " {}=yes", d.name)?,
                     Answer::No => write!(f, " {}=no", d.name)?,
                     Answer::Unknown => write!(f, " {}=unknown", d.name)?,
@@ -429,6 +433,8 @@ impl Display for Report {
         writeln!(f, "nr_pages: {}", 1u64 << self.order)?;
         writeln!(f, "type: {}", self.kind)?;
         writeln!(f, "state: {state}")?;
+        let adopted = self.shadow.as_ref().is_some_and(|s| s.view.adopted);
+        writeln!(f, "adopted: {}", u8::from(adopted))?;
         if let Some(shadow) = &self.shadow {
             write!(f, "{shadow}")?;
         }

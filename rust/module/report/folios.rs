@@ -172,7 +172,10 @@ impl Table<Control> for Folios {
             view.state.name()
         );
         for d in DEFINITIONS.iter().filter(|d| !d.reads_kernel) {
-            seq_print!(m, "\t{}", (d.value)(&view, &sketches));
+            match d.value_of(&view, &sketches) {
+                Some(value) => seq_print!(m, "\t{value}"),
+                None => seq_print!(m, "\t-"),
+            }
         }
         match kernel {
             Some(k) => seq_print!(

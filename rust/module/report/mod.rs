@@ -21,6 +21,7 @@ pub(crate) mod folio;
 mod folios;
 mod preview;
 mod questions;
+mod scan;
 mod stats;
 mod switch;
 mod tables;
@@ -42,6 +43,7 @@ pub(crate) fn create(control: Arc<Control>) -> Dir<Control> {
         .file::<folios::FilterFile>()
         .file::<folio::Folio>()
         .file::<audit::AuditFile>()
+        .file::<scan::ScanFile>()
         .file::<preview::PreviewFile>()
 }
 

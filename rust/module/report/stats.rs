@@ -53,6 +53,7 @@ impl File<Control> for Stats {
         seq_print!(m, "enabled: {}\n", u8::from(control.session.enabled()));
         seq_print!(m, "hooks: ftrace\n");
         seq_print!(m, "since_ns: {}\n", control.since_ns(Group::Stats));
+        super::scan::stats(control, m);
         seq_print!(m, "lost: {}\n", sum("lost_"));
         seq_print!(m, "inconsistent: {}\n", sum("inconsistent_"));
         seq_print!(m, "mismatches: {}\n", check::mismatches());

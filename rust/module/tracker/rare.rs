@@ -117,7 +117,7 @@ impl Tracker {
         }
         let mut visitor = MoveVisitor {
             tracker: self,
-            mm: new.mm(),
+            vma: *new,
             delta: new_addr.wrapping_sub(old_addr),
         };
         Range::of_hooked(new, new_addr, new_addr.saturating_add(moved)).walk(&mut visitor);
@@ -234,7 +234,7 @@ impl Visitor for LoseVisitor<'_> {
 
 struct MoveVisitor<'a> {
     tracker: &'a Tracker,
-    mm: usize,
+    vma: Vma<'a>,
     delta: usize,
 }
 
@@ -243,7 +243,7 @@ impl Visitor for MoveVisitor<'_> {
         match u32::from(site.class) {
             class::TRACK => {
                 self.tracker
-                    .rekey(self.mm, site, site.base.wrapping_sub(self.delta));
+                    .rekey(&self.vma, site, site.base.wrapping_sub(self.delta));
             }
             class::NONLINEAR => self.tracker.lose(site.pfn as u64, LostReason::NotLinear),
             _ => {}

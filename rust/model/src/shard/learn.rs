@@ -134,9 +134,11 @@ impl Shard<'_> {
         }
     }
 
-    /// Returns whether a lost folio may be learned again: it was lost before learning began.
+    /// Returns whether a lost folio may be learned again: it was lost before learning began, or for
+    /// a reason that does not last.
     pub(crate) fn may_relearn(&self, entry: &FolioEntry) -> bool {
-        self.state.learning && entry.loss().0 != self.state.phase
+        let (phase, reason) = entry.loss();
+        self.state.learning && (phase != self.state.phase || reason == Some(LostReason::Window))
     }
 
     /// Takes a call on a folio without entry that is mapped already, or leaves it.

@@ -410,6 +410,11 @@ fn a_known_mapping_does_not_come_again() {
     rig.with(|shard, _| shard.begin_learning());
     assert_eq!(rig.take(mapped(call(Op::Found, 0, 1))), Outcome::Applied);
     assert_eq!(lost(&mut rig), Standing::Learning);
+    // A fork that was not seen to its end is over some time.
+    rig.with(|shard, env| shard.lose(pfn(1), LostReason::Window, env));
+    assert_eq!(lost(&mut rig), Standing::Lost(LostReason::Window));
+    assert_eq!(rig.take(mapped(call(Op::Found, 0, 1))), Outcome::Applied);
+    assert_eq!(lost(&mut rig), Standing::Learning);
 }
 
 #[test]

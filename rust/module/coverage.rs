@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Coverage: what is mapped, and whether it is tracked.
+//!
+//! A walk of its own through the page tables of all MMs looks up each large folio that it finds, under
+//! the lock of the page table: what is mapped there has been told, so it is tracked, or there is a
+//! reason why not.
+
+use kernel::prelude::*;
+
+use fmi_model::{
+    Kind,
+    LostReason,
+    Standing, //
+};
+
+use crate::{
+    class,
+    mm::MmStruct,
+    procwalk::pause,
+    raw::fmi_site as Site,
+    tracker::{
+        kind_of,
+        Tracker, //
+    },
+    walk::{
+        Range,
+        Visitor, //
+    }, //
+};
+
+/// Bytes that are walked under one hold of the mmap lock: as much as 512 page tables of 4 KiB pages map.
+const STEP: usize = 1 << 30;
+
+/// VMAs that may be looked at under one hold of the mmap lock.
+const MAX_VMAS: usize = 64;
+
+/// Most untracked folios that are listed.
+const MAX_LIST: usize = 256;
+
+/// A folio that is mapped and not tracked.
+#[derive(Clone, Copy)]
+pub(crate) struct Untracked {
+    /// Its head page.
+    pub(crate) pfn: u64,
+    /// Its order.
+    pub(crate) order: u8,
+    /// Its type.
+    pub(crate) kind: Kind,
+    /// Why it is not tracked.
+    pub(crate) standing: Standing,
+}
+
+/// What was found to be tracked. A folio counts once for each run of entries of a page table that maps
+/// it.
+#[derive(Default)]
+pub(crate) struct Coverage {
+    /// MMs that were walked.
+    pub(crate) mms: u64,
+    /// Large rmappable folios that were found.
+    pub(crate) found: u64,
+    /// Those that are tracked.
+    pub(crate) tracked: u64,
+    /// Those that are being learned.
+    pub(crate) learning: u64,
+    /// Those that were lost, by [`LostReason::index`].
+    pub(crate) lost: [u64; LostReason::ALL.len()],
+    /// Those that nothing is known about.
+    pub(crate) unknown: u64,
+    /// The first of those that are not tracked, each once.
+    pub(crate) list: KVVec<Untracked>,
+    /// Those that found no room in it.
+    pub(crate) more: u64,
+}
+
+impl Coverage {
+    /// Walks all MMs.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; `EINTR` if a signal is pending.
+    pub(crate) fn take(tracker: &Tracker) -> Result<Self> {
+        let mut coverage = Self {
+            list: KVVec::with_capacity(MAX_LIST, GFP_KERNEL)?,
+            ..Self::default()
+        };
+        for mm in &MmStruct::all()? {
+            coverage.walk(tracker, mm)?;
+        }
+        Ok(coverage)
+    }
+
+    /// Returns whether another scan would find more: folios are lost because of a fork or mremap that
+    /// was not seen.
+    pub(crate) fn is_curable(&self) -> bool {
+        let lost = self.lost.get(LostReason::Window.index()).copied();
+        lost.unwrap_or(0) + self.unknown > 0
+    }
+
+    fn walk(&mut self, tracker: &Tracker, mm: &MmStruct) -> Result {
+        let Some(mm) = mm.users() else { return Ok(()) };
+        self.mms += 1;
+        let mut addr = 0;
+        loop {
+            pause()?;
+            let guard = mm.read_lock_killable()?;
+            for _ in 0..MAX_VMAS {
+                let Some(vma) = guard.find_vma(addr) else {
+                    return Ok(());
+                };
+                let start = addr.max(vma.start);
+                addr = vma.end;
+                if vma.hugetlb {
+                    continue;
+                }
+                addr = addr.min(start.saturating_add(STEP));
+                let mut lookup = Lookup {
+                    coverage: self,
+                    tracker,
+                };
+                Range::of_locked(&guard, Some(&vma), start, addr).walk(&mut lookup);
+                if addr < vma.end {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, folio: Untracked) {
+        match folio.standing {
+            Standing::Tracked => {
+                self.tracked += 1;
+                return;
+            }
+            Standing::Learning => self.learning += 1,
+            Standing::Lost(reason) => {
+                if let Some(lost) = self.lost.get_mut(reason.index()) {
+                    *lost += 1;
+                }
+            }
+            Standing::Unknown => self.unknown += 1,
+        }
+        if self.list.iter().any(|other| other.pfn == folio.pfn) {
+            return;
+        }
+        if self.list.len() < MAX_LIST {
+            // Cannot fail: the room was allocated at the start.
+            let _ = self.list.push(folio, GFP_NOWAIT);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Looks up what page tables map.
+struct Lookup<'a> {
+    coverage: &'a mut Coverage,
+    tracker: &'a Tracker,
+}
+
+impl Visitor for Lookup<'_> {
+    fn leaf(&mut self, _va: usize, site: &Site) {
+        let (pfn, order) = (site.pfn as u64, site.order);
+        if !matches!(u32::from(site.class), class::TRACK | class::NONLINEAR) {
+            return;
+        }
+        self.coverage.found += 1;
+        let standing = self
+            .tracker
+            .table
+            .with(pfn, |shard| shard.standing(pfn, order));
+        self.coverage.note(Untracked {
+            pfn,
+            order,
+            kind: kind_of(site),
+            standing: standing.unwrap_or(Standing::Unknown),
+        });
+    }
+}

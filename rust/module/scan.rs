@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The scan: everything that was mapped before anybody listened.
+//!
+//! The shards learn (`fmi_model`, `shard/learn.rs`) while the page tables of one MM after the other are
+//! looked through, a limited number of them under one hold of the mmap lock. Whatever happens
+//! meanwhile, what is known of a folio is a part of its mappings. At the end the numbers are compared
+//! with the kernel's: of folios that stand still after a grace period, of those that do not while the
+//! machine is stopped for a few of them. Equal: tracked from then on. Not: some MM was not seen.
+//!
+//! A child of fork need not be scanned: the walk behind fork takes in all that it maps. One that was
+//! about to begin when the list of MMs was made is in the list of the next pass.
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Mutex, //
+    }, //
+};
+
+use fmi_model::{
+    Adoption,
+    LostReason, //
+};
+
+use crate::{
+    coverage::Coverage,
+    hook::args::Vma,
+    mm::{
+        MmStruct,
+        ReadGuard, //
+    },
+    procwalk::{
+        pause,
+        BUDGET, //
+    },
+    quiesce,
+    raw::fmi_site as Site,
+    tracker::Tracker,
+    walk::{
+        walk_some,
+        Visitor, //
+    }, //
+};
+
+/// Most times that a list of MMs is made.
+const MAX_PASSES: u64 = 4;
+
+/// Most times that all of it is done, while folios are lost that another one would find.
+const MAX_ATTEMPTS: u64 = 3;
+
+/// Most times that folios are tried whose counters did not stand still.
+const MAX_ROUNDS: u32 = 64;
+
+/// Rounds after which a folio whose counters differ is given up.
+const PATIENCE: u32 = 2;
+
+/// VMAs that may be looked at under one hold of the mmap lock.
+const MAX_VMAS: usize = 64;
+
+/// Folios that are compared while the machine is stopped once.
+const STOPPED: usize = 32;
+
+/// Folios taken from a shard under one hold of its lock.
+const CHUNK: usize = 256;
+
+/// How the last scan ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There was none since tracking was switched on.
+    Never,
+    /// It goes through page tables.
+    Scanning,
+    /// It compares with the kernel's counters.
+    Settling,
+    /// It came to its end.
+    Done,
+    /// A signal ended it.
+    Interrupted,
+    /// Tracking was switched off meanwhile.
+    Stopped,
+    /// Memory ran out.
+    Failed,
+}
+
+impl Progress {
+    const ALL: [Self; 7] = [
+        Self::Never,
+        Self::Scanning,
+        Self::Settling,
+        Self::Done,
+        Self::Interrupted,
+        Self::Stopped,
+        Self::Failed,
+    ];
+
+    /// Returns the name used in files.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Scanning => "scanning",
+            Self::Settling => "settling",
+            Self::Done => "done",
+            Self::Interrupted => "interrupted",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Numbers of the last scan.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers {
+    /// Times that all of it was done.
+    pub(crate) attempts: u64,
+    /// Lists of MMs that were made.
+    pub(crate) passes: u64,
+    /// MMs found in them.
+    pub(crate) mms: u64,
+    /// Those of them that are done.
+    pub(crate) mms_done: u64,
+    /// Page tables looked into.
+    pub(crate) tables: u64,
+    /// Times that the machine was stopped.
+    pub(crate) stops: u64,
+    /// Folios given up because some MM was not seen.
+    pub(crate) unseen: u64,
+}
+
+/// The scan.
+#[pin_data]
+pub(crate) struct Scan {
+    /// Held by the one that scans; what it found at last.
+    #[pin]
+    running: Mutex<()>,
+    #[pin]
+    coverage: Mutex<Option<Coverage>>,
+    progress: Atomic<u32>,
+    attempts: Atomic<u64>,
+    passes: Atomic<u64>,
+    mms: Atomic<u64>,
+    mms_done: Atomic<u64>,
+    tables: Atomic<u64>,
+    stops: Atomic<u64>,
+    unseen: Atomic<u64>,
+}
+
+impl Scan {
+    /// Creates one that has not begun.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            running <- new_mutex!(()),
+            coverage <- new_mutex!(None),
+            progress: Atomic::new(0),
+            attempts: Atomic::new(0),
+            passes: Atomic::new(0),
+            mms: Atomic::new(0),
+            mms_done: Atomic::new(0),
+            tables: Atomic::new(0),
+            stops: Atomic::new(0),
+            unseen: Atomic::new(0),
+        })
+    }
+
+    /// Returns how far it is.
+    pub(crate) fn progress(&self) -> Progress {
+        let n = self.progress.load(Relaxed);
+        let progress = Progress::ALL.get(n as usize).copied();
+        progress.unwrap_or(Progress::Never)
+    }
+
+    fn set_progress(&self, progress: Progress) {
+        self.progress.store(progress as u32, Relaxed);
+    }
+
+    /// Returns its numbers.
+    pub(crate) fn numbers(&self) -> Numbers {
+        Numbers {
+            attempts: self.attempts.load(Relaxed),
+            passes: self.passes.load(Relaxed),
+            mms: self.mms.load(Relaxed),
+            mms_done: self.mms_done.load(Relaxed),
+            tables: self.tables.load(Relaxed),
+            stops: self.stops.load(Relaxed),
+            unseen: self.unseen.load(Relaxed),
+        }
+    }
+
+    /// Calls `f` with what was found to be tracked when that was last looked at.
+    pub(crate) fn with_coverage<R>(&self, f: impl FnOnce(Option<&Coverage>) -> R) -> R {
+        f(self.coverage.lock().as_ref())
+    }
+
+    /// Looks again at what is tracked.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR`.
+    pub(crate) fn look(&self, tracker: &Tracker) -> Result {
+        let coverage = Coverage::take(tracker)?;
+        *self.coverage.lock() = Some(coverage);
+        Ok(())
+    }
+
+    /// Forgets everything, because tracking begins anew.
+    pub(crate) fn restart(&self) {
+        for number in [
+            &self.attempts,
+            &self.passes,
+            &self.mms,
+            &self.mms_done,
+            &self.tables,
+            &self.stops,
+            &self.unseen,
+        ] {
+            number.store(0, Relaxed);
+        }
+        self.set_progress(Progress::Never);
+        *self.coverage.lock() = None;
+    }
+
+    /// Scans; waits for another one that is under way.
+    ///
+    /// May take seconds. Ends early when tracking is switched off.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if a signal is pending, `ENOMEM`. What was learned until then is tracked as far as it
+    /// is complete; the rest is lost, as folios of which an MM was not seen.
+    pub(crate) fn run(&self, tracker: &Tracker) -> Result {
+        let running = self.running.lock();
+        self.restart();
+        let walker = Walker {
+            scan: self,
+            tracker,
+            session: tracker.session(),
+        };
+        let mut result = walker.attempt();
+        for _ in 1..MAX_ATTEMPTS {
+            let curable = |coverage: Option<&Coverage>| coverage.is_some_and(Coverage::is_curable);
+            if walker.stopped() || result.is_err() || !self.with_coverage(curable) {
+                break;
+            }
+            result = walker.attempt();
+        }
+        drop(running);
+        self.set_progress(match result {
+            _ if walker.stopped() => Progress::Stopped,
+            Ok(()) => Progress::Done,
+            Err(e) if e == EINTR => Progress::Interrupted,
+            Err(_) => Progress::Failed,
+        });
+        if walker.stopped() {
+            return Ok(());
+        }
+        result
+    }
+}
+
+/// One scan of one session.
+struct Walker<'a> {
+    scan: &'a Scan,
+    tracker: &'a Tracker,
+    session: u64,
+}
+
+/// Takes in what page tables map.
+struct Finder<'a> {
+    tracker: &'a Tracker,
+    vma: Vma<'a>,
+}
+
+impl Visitor for Finder<'_> {
+    fn leaf(&mut self, _va: usize, site: &Site) {
+        self.tracker.found(&self.vma, site);
+    }
+}
+
+impl Walker<'_> {
+    /// Returns whether tracking has ended.
+    fn stopped(&self) -> bool {
+        !self.tracker.armed() || self.tracker.session() != self.session
+    }
+
+    /// Learns, and looks what came of it.
+    fn attempt(&self) -> Result {
+        self.scan.attempts.fetch_add(1, Relaxed);
+        let table = &self.tracker.table;
+        table.for_each_shard(|shard| shard.begin_learning());
+        let result = self.all();
+        table.for_each_shard(|shard| shard.stop_learning());
+        if !self.stopped() {
+            self.give_up_rest();
+        }
+        result.and_then(|()| self.scan.look(self.tracker))
+    }
+
+    fn all(&self) -> Result {
+        self.scan.set_progress(Progress::Scanning);
+        // The references keep an address from becoming that of another MM.
+        let mut lists: KVec<KVVec<MmStruct>> = KVec::new();
+        for _ in 0..MAX_PASSES {
+            self.scan.passes.fetch_add(1, Relaxed);
+            let list = MmStruct::all()?;
+            let known = |mm: &MmStruct| {
+                lists
+                    .iter()
+                    .any(|list| list.binary_search_by_key(&mm.id(), MmStruct::id).is_ok())
+            };
+            let nr = list.iter().filter(|mm| !known(mm)).count();
+            self.scan.mms.fetch_add(nr as u64, Relaxed);
+            for mm in list.iter().filter(|mm| !known(mm)) {
+                self.mm(mm)?;
+                self.scan.mms_done.fetch_add(1, Relaxed);
+                if self.stopped() {
+                    return Ok(());
+                }
+            }
+            if nr == 0 {
+                break;
+            }
+            lists.push(list, GFP_KERNEL)?;
+        }
+        self.scan.set_progress(Progress::Settling);
+        self.settle()
+    }
+
+    /// Goes through the page tables of an MM, unless it is exiting.
+    fn mm(&self, mm: &MmStruct) -> Result {
+        let Some(mm) = mm.users() else { return Ok(()) };
+        let mut addr = 0;
+        loop {
+            pause()?;
+            if self.stopped() {
+                return Ok(());
+            }
+            let guard = mm.read_lock_killable()?;
+            let mut budget = BUDGET;
+            let end = self.some_vmas(&guard, &mut addr, &mut budget);
+            let used = BUDGET.saturating_sub(budget);
+            self.scan.tables.fetch_add(used.into(), Relaxed);
+            if end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes on from `addr` as far as `budget` allows; returns whether that was the last VMA.
+    fn some_vmas(&self, guard: &ReadGuard<'_>, addr: &mut usize, budget: &mut u32) -> bool {
+        for _ in 0..MAX_VMAS {
+            let Some(vma) = guard.find_vma(*addr) else {
+                return true;
+            };
+            if vma.hugetlb {
+                *addr = vma.end;
+                continue;
+            }
+            let mut finder = Finder {
+                tracker: self.tracker,
+                vma: Vma::of_locked(&vma),
+            };
+            let start = vma.start.max(*addr);
+            *addr = walk_some(guard, &vma, start, budget, &mut finder);
+            if *addr < vma.end {
+                break;
+            }
+        }
+        false
+    }
+
+    /// Returns the folios that are learning.
+    fn learning(&self) -> Result<KVVec<u64>> {
+        let mut list = KVVec::new();
+        for i in 0.. {
+            let mut from = 0;
+            loop {
+                // Allocates without the lock.
+                list.reserve(CHUNK, GFP_KERNEL)?;
+                let next = self.tracker.table.with_shard(i, |shard| {
+                    for _ in 0..CHUNK {
+                        let (entry, pfn) = shard.next_learning(from)?;
+                        from = entry.checked_add(1)?;
+                        // Cannot fail: there is room.
+                        let _ = list.push(pfn, GFP_NOWAIT);
+                    }
+                    Some(())
+                });
+                match next {
+                    None => return Ok(list),
+                    Some(Some(Some(()))) => {}
+                    Some(_) => break,
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    fn adopt(&self, pfn: u64, stopped: bool) -> Adoption {
+        let env = self.tracker.env();
+        let adoption = self
+            .tracker
+            .table
+            .with(pfn, |shard| shard.adopt(pfn, stopped, &env));
+        adoption.unwrap_or(Adoption::Gone)
+    }
+
+    fn unseen(&self, pfn: u64) {
+        let env = self.tracker.env();
+        self.scan.unseen.fetch_add(1, Relaxed);
+        self.tracker
+            .table
+            .with(pfn, |shard| shard.lose(pfn, LostReason::UnseenMm, &env));
+    }
+
+    /// Adopts what is known as a whole.
+    ///
+    /// A folio whose counters differ is given up; one that a copy is busy with is tried again.
+    fn settle(&self) -> Result {
+        for round in 0..MAX_ROUNDS {
+            let list = self.learning()?;
+            if list.is_empty() || self.stopped() {
+                break;
+            }
+            pause()?;
+            quiesce::wait_for_calls();
+            let mut busy = KVVec::with_capacity(list.len(), GFP_KERNEL)?;
+            for pfn in list.iter().copied() {
+                match self.adopt(pfn, false) {
+                    Adoption::Adopted | Adoption::Gone => {}
+                    Adoption::Busy => busy.push(pfn, GFP_KERNEL)?,
+                    Adoption::Differs if round >= PATIENCE => self.unseen(pfn),
+                    Adoption::Differs => {}
+                }
+            }
+            for some in busy.chunks(STOPPED) {
+                pause()?;
+                self.scan.stops.fetch_add(1, Relaxed);
+                quiesce::while_stopped(&|| {
+                    for pfn in some {
+                        self.adopt(*pfn, true);
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up what is still not known as a whole.
+    fn give_up_rest(&self) {
+        // Without memory for a list, calls and the next scan still know which folios those are.
+        let list = self.learning().unwrap_or_default();
+        for pfn in list.iter().copied() {
+            if self.adopt(pfn, false) != Adoption::Adopted {
+                self.unseen(pfn);
+            }
+        }
+    }
+}
