@@ -4,7 +4,8 @@
 //!
 //! * *copy*: fork copies a VMA. Its mark is the watermark: mappings of the child below
 //!   it are in the shadow, those above it are not, whatever the kernel's counters already say.
-//! * *move*: mremap moves page tables. A mapping may be met at the old or the new address.
+//! * *move*: mremap moves page tables. A mapping may be met at the old or the new address. Its
+//!   mark is an address of the new range: mappings below it have been re-keyed.
 //! * *uffd*: UFFDIO_MOVE moves one PMD.
 //!
 //! A window is opened and closed by one task, at entry and exit of one kernel function, and
@@ -50,8 +51,16 @@ pub(crate) enum Kind {
         old_vma: usize,
         /// The VMA moved to.
         new_vma: usize,
-        /// Added to an old address, wrapping, gives the new one.
-        delta: usize,
+        /// The MM of both.
+        mm: usize,
+        /// First address moved from.
+        old_addr: usize,
+        /// Address it moves to.
+        new_addr: usize,
+        /// Bytes.
+        len: usize,
+        /// What has moved to addresses below this one is re-keyed.
+        mark: usize,
     },
     /// UFFDIO_MOVE moves a PMD.
     Uffd {
@@ -107,6 +116,23 @@ pub(crate) struct OpenCopy {
     pub(crate) end: usize,
 }
 
+/// The running task's unfinished move.
+///
+/// Exists only while the window is open, so `move_page_tables()` has not returned and the VMA is
+/// valid.
+pub(crate) struct OpenMove {
+    /// Names the window.
+    pub(crate) ticket: u64,
+    /// The VMA moved to, as an identity.
+    pub(crate) new_vma: usize,
+    /// Added to an old address, wrapping, gives the new one.
+    pub(crate) delta: usize,
+    /// What has moved to addresses below is re-keyed.
+    pub(crate) mark: usize,
+    /// End of the range moved to.
+    pub(crate) end: usize,
+}
+
 /// How the open windows bear on one rmap call.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Judgement {
@@ -123,6 +149,8 @@ pub(crate) struct Judgement {
 struct Open {
     windows: KVVec<Window>,
     last_ticket: u64,
+    /// Most page tables that were re-keyed at once.
+    most_tables: u64,
     /// Copies under way that found no room: of what, is not known.
     roomless: usize,
 }
@@ -131,6 +159,13 @@ impl Open {
     fn nr(&self) -> usize {
         self.windows.len().saturating_add(self.roomless)
     }
+}
+
+/// Returns whether two ranges, each an address and a length, have an address in common.
+///
+/// Wrapping: the base of a folio may lie below its VMA, even below 0.
+fn overlap(a: (usize, usize), b: (usize, usize)) -> bool {
+    b.0.wrapping_sub(a.0) < a.1 || a.0.wrapping_sub(b.0) < b.1
 }
 
 /// All open windows.
@@ -152,7 +187,7 @@ impl Windows {
         pin_init::pin_init_scope(|| {
             let windows = KVVec::with_capacity(MAX_WINDOWS, GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
-                open <- new_spinlock!(Open { windows, last_ticket: 0, roomless: 0 }),
+                open <- new_spinlock!(Open { windows, last_ticket: 0, most_tables: 0, roomless: 0 }),
                 nr: Atomic::new(0),
                 abnormal: Atomic::new(0),
                 overflow: Atomic::new(0),
@@ -230,6 +265,28 @@ impl Windows {
         })
     }
 
+    /// Returns the unfinished move of `task`.
+    pub(crate) fn move_of(&self, task: usize) -> Option<OpenMove> {
+        let open = self.open.lock();
+        open.windows.iter().find_map(|w| match w.kind {
+            Kind::Move {
+                new_vma,
+                old_addr,
+                new_addr,
+                len,
+                mark,
+                ..
+            } if w.task == task => Some(OpenMove {
+                ticket: w.ticket,
+                new_vma,
+                delta: new_addr.wrapping_sub(old_addr),
+                mark,
+                end: new_addr.saturating_add(len),
+            }),
+            _ => None,
+        })
+    }
+
     /// Closes windows that `task` left open, and counts them.
     ///
     /// A task has one window at a time, so when it opens another none may be open. Returns whether
@@ -264,16 +321,23 @@ impl Windows {
         })
     }
 
-    /// Moves the watermark of a copy; under the PTL of the page table that ends at `mark`.
-    pub(crate) fn advance(&self, ticket: u64, mark: usize) {
+    /// Moves the mark of a copy or move; under the PTL of the page table that ends at `to`.
+    pub(crate) fn advance(&self, ticket: u64, to: usize) {
         let mut open = self.open.lock();
-        if let Some(Window {
-            kind: Kind::Copy(c),
-            ..
-        }) = open.windows.iter_mut().find(|w| w.ticket == ticket)
-        {
-            c.mark = c.mark.max(mark);
+        if let Some(w) = open.windows.iter_mut().find(|w| w.ticket == ticket) {
+            match &mut w.kind {
+                Kind::Copy(CopyWindow { mark, .. }) | Kind::Move { mark, .. } => {
+                    *mark = to.max(*mark);
+                }
+                Kind::Uffd { .. } => {}
+            }
         }
+    }
+
+    /// Notes that so many page tables were re-keyed at once.
+    pub(crate) fn note_tables(&self, nr: u64) {
+        let mut open = self.open.lock();
+        open.most_tables = open.most_tables.max(nr);
     }
 
     /// Says how the open windows bear on a call on `vma` at `va`; under the PTL of the call.
@@ -292,8 +356,11 @@ impl Windows {
                 Kind::Move {
                     old_vma,
                     new_vma,
-                    delta,
+                    old_addr,
+                    new_addr,
+                    ..
                 } if old_vma != new_vma => {
+                    let delta = new_addr.wrapping_sub(old_addr);
                     if old_vma == vma {
                         judgement.alt_delta = Some(delta);
                     } else if new_vma == vma {
@@ -310,14 +377,35 @@ impl Windows {
     pub(crate) fn covers(&self, mm: usize, base: usize, len: usize) -> bool {
         let open = self.open.lock();
         let any = open.windows.iter().any(|w| match w.kind {
-            // Wrapping: the base of a folio may lie below its VMA, even below 0.
             Kind::Copy(c) if c.src_mm == mm => {
-                c.mark.wrapping_sub(base) < len
-                    || base.wrapping_sub(c.mark) < c.end.wrapping_sub(c.mark)
+                overlap((c.mark, c.end.wrapping_sub(c.mark)), (base, len))
             }
             _ => false,
         });
         any || open.roomless > 0
+    }
+
+    /// Returns whether an mremap moves a part of this range, or moves something to it, just now.
+    ///
+    /// Then mappings that the shadow has in the range may be at the other place already. Where it
+    /// returns `false` under the lock of a shard, the positions that the shard has are those of
+    /// the page tables: a window opens before its first mapping moves, and closes after the last
+    /// has been re-keyed.
+    pub(crate) fn moving(&self, mm: usize, base: usize, len: usize) -> bool {
+        // Not only if `any_open()`: without the lock this CPU may not know it yet.
+        let open = self.open.lock();
+        open.windows.iter().any(|w| match w.kind {
+            Kind::Move {
+                mm: moved,
+                old_addr,
+                new_addr,
+                len: bytes,
+                ..
+            } if moved == mm => {
+                overlap((old_addr, bytes), (base, len)) || overlap((new_addr, bytes), (base, len))
+            }
+            _ => false,
+        })
     }
 
     /// Returns whether a copy that was opened no later than `ticket` is open.
@@ -340,6 +428,12 @@ impl Windows {
     pub(crate) fn reset(&self) {
         self.abnormal.store(0, Relaxed);
         self.overflow.store(0, Relaxed);
+        self.open.lock().most_tables = 0;
+    }
+
+    /// Returns the most page tables that were re-keyed at once.
+    pub(crate) fn most_tables(&self) -> u64 {
+        self.open.lock().most_tables
     }
 
     /// Returns `(opened, open, abnormal, overflow)`.

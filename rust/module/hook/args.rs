@@ -20,7 +20,10 @@ use crate::{
     mm::LockedVma,
     raw,
     raw::fmi_site as Site,
-    window::OpenCopy, //
+    window::{
+        OpenCopy,
+        OpenMove, //
+    }, //
 };
 
 /// Registers of a hooked call.
@@ -91,6 +94,12 @@ impl<'a> Vma<'a> {
     pub(crate) fn of_locked(vma: &'a LockedVma<'_>) -> Self {
         // INVARIANT: The lock, which `LockedVma` borrows, keeps the VMA and its range.
         Self(vma.as_ptr(), PhantomData)
+    }
+
+    /// Returns the VMA that the running task has not finished to move to.
+    pub(crate) fn of_open_move(open: &'a OpenMove) -> Self {
+        // INVARIANT: `move_page_tables()` has not returned, so the VMA is valid and write-locked.
+        Self(open.new_vma as *mut _, PhantomData)
     }
 
     /// Returns the address of the structure as an identity.

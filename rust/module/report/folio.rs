@@ -117,6 +117,8 @@ fn mapped_at(mm: &MmRef, va: usize) -> Result<u64> {
 
 struct Mapper {
     record: RecordView,
+    /// An mremap moves mappings from or to its range: they may be at the other place already.
+    moving: bool,
     /// Which pages PTEs map.
     pages: KVVec<u64>,
 }
@@ -139,6 +141,7 @@ impl Shadow {
         for _ in 0..nr {
             let mapper = Mapper {
                 record: RecordView::default(),
+                moving: false,
                 pages: KVVec::from_elem(0, nr_pages.div_ceil(64), GFP_KERNEL)?,
             };
             mappers.push(mapper, GFP_KERNEL)?;
@@ -174,6 +177,10 @@ impl Shadow {
                     *word |= u64::from(bit) << (i % 64);
                 }
             }
+            let len = (view.nr_pages as usize) << tracker.table.geometry().page_shift;
+            mapper.moving = tracker
+                .windows
+                .moving(record.mm as usize, record.base as usize, len);
             mapper.record = record;
         }
         self.verdict = check::compare(tracker, shard, entry);
@@ -325,7 +332,7 @@ impl Display for Mapper {
         let owner = Owner::of(r.mm as usize);
         let (pid, mm_id) = owner.as_ref().map_or((0, 0), |o| (o.pid(), o.mm_id()));
         let comm = owner.as_ref().map_or(&b"-"[..], Owner::comm);
-        writeln!(
+        write!(
             f,
             "mapper: pid={pid} comm={} mm_id={mm_id} base={:#x} pages={} entire={} vmas={} tuples={}",
             Comm(comm),
@@ -334,7 +341,8 @@ impl Display for Mapper {
             u8::from(r.entire),
             r.vmas,
             r.tuples,
-        )
+        )?;
+        writeln!(f, "{}", if self.moving { " moving=1" } else { "" })
     }
 }
 
@@ -379,6 +387,8 @@ impl Display for Shadow {
         }
         writeln!(f, "page_mapcounts: {}", Runs(&self.pages))?;
         writeln!(f, "mappers: {}", v.nr_records)?;
+        let moving = self.mappers.iter().filter(|mapper| mapper.moving).count();
+        writeln!(f, "moving: {moving}")?;
         self.mappers.iter().try_for_each(|mapper| mapper.fmt(f))
     }
 }

@@ -74,6 +74,7 @@ impl File<Control> for Stats {
         operation::show(m);
         seq_print!(m, "windows_opened: {opened}\n");
         seq_print!(m, "windows_open: {open}\n");
+        seq_print!(m, "moved_tables_most: {}\n", tracker.windows.most_tables());
         super::examples::stats(control, m);
         seq_print!(m, "memory_kb: {}\n", control.session.bytes().div_ceil(1024));
         Ok(())

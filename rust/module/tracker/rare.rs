@@ -44,7 +44,10 @@ use crate::{
         Visitor, //
     },
     window,
-    window::OpenCopy, //
+    window::{
+        OpenCopy,
+        OpenMove, //
+    }, //
 };
 
 impl Tracker {
@@ -110,17 +113,26 @@ impl Tracker {
         1 << (g.page_shift + g.pmd_order)
     }
 
-    /// Re-keys what a move brought to `new_addr..new_addr + moved`.
-    fn moved(&self, new: &Vma<'_>, old_addr: usize, new_addr: usize, moved: usize) {
+    /// Re-keys what a move has brought to its new range, from its mark up to `end` or `stop_pmd`.
+    ///
+    /// What is at a new address stays there until the window closes, and calls on it name the new
+    /// VMA: it does not matter how early it is re-keyed. The task must hold no PTL.
+    fn moved(&self, open: &OpenMove, end: usize, stop_pmd: usize) {
         if !self.armed() {
             return;
         }
+        let vma = Vma::of_open_move(open);
         let mut visitor = MoveVisitor {
             tracker: self,
-            vma: *new,
-            delta: new_addr.wrapping_sub(old_addr),
+            vma,
+            delta: open.delta,
+            ticket: open.ticket,
+            tables: 0,
         };
-        Range::of_hooked(new, new_addr, new_addr.saturating_add(moved)).walk(&mut visitor);
+        Range::of_hooked(&vma, open.mark, end)
+            .stop_at(stop_pmd)
+            .walk(&mut visitor);
+        self.windows.note_tables(visitor.tables);
     }
 
     /// The range of `vma` is about to become `start..end`; large PMDs across an edge are split.
@@ -236,6 +248,9 @@ struct MoveVisitor<'a> {
     tracker: &'a Tracker,
     vma: Vma<'a>,
     delta: usize,
+    ticket: u64,
+    /// Page tables, and ranges without any, that were walked.
+    tables: u64,
 }
 
 impl Visitor for MoveVisitor<'_> {
@@ -248,6 +263,11 @@ impl Visitor for MoveVisitor<'_> {
             class::NONLINEAR => self.tracker.lose(site.pfn as u64, LostReason::NotLinear),
             _ => {}
         }
+    }
+
+    fn mark(&mut self, _start: usize, end: usize) {
+        self.tables = self.tables.saturating_add(1);
+        self.tracker.windows.advance(self.ticket, end);
     }
 }
 
@@ -283,7 +303,7 @@ impl Visitor for EdgeVisitor<'_> {
     }
 }
 
-/// Entry hook that says how far a fork has come.
+/// Entry hook that says how far a fork or mremap has come.
 pub(crate) struct ProgressHook(pub(crate) Arc<Tracker>);
 
 impl call::Handler for ProgressHook {
@@ -309,9 +329,13 @@ impl ProgressHook {
                 if !tracker.windows.any_open() {
                     return;
                 }
-                if let Some(copy) = tracker.windows.copy_of(current_task(), mm) {
+                let task = current_task();
+                if let Some(copy) = tracker.windows.copy_of(task, mm) {
                     // Everything before this PMD is copied: the forking task holds no PTL.
                     tracker.walk_copy(&copy, copy.end, pmd);
+                } else if let Some(open) = tracker.windows.move_of(task) {
+                    // Everything before this PMD has moved.
+                    tracker.moved(&open, open.end, pmd);
                 }
             }
             Some(ProgressCall::Source(vma)) => {
@@ -356,11 +380,15 @@ impl call::Handler for RareHook {
                 new,
                 old_addr,
                 new_addr,
-                ..
+                len,
             } => Some(window::Kind::Move {
                 old_vma: old.id(),
                 new_vma: new.id(),
-                delta: new_addr.wrapping_sub(old_addr),
+                mm: new.mm(),
+                old_addr,
+                new_addr,
+                len,
+                mark: new_addr,
             }),
             RareCall::UffdMove {
                 mm,
@@ -400,7 +428,17 @@ impl call::Handler for RareHook {
                 len,
                 ..
             }) => {
-                tracker.moved(&new, old_addr, new_addr, ret.min(len));
+                let end = new_addr.saturating_add(ret.min(len));
+                // Without room for a window nothing has been re-keyed yet.
+                let roomless = OpenMove {
+                    ticket: 0,
+                    new_vma: new.id(),
+                    delta: new_addr.wrapping_sub(old_addr),
+                    mark: new_addr,
+                    end,
+                };
+                let open = tracker.windows.move_of(current_task());
+                tracker.moved(&open.unwrap_or(roomless), end, 0);
                 tracker.close_move();
             }
             Some(RareCall::UffdMove { .. }) => tracker.close_move(),
