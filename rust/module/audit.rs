@@ -5,7 +5,12 @@
 //!
 //! Under the PTL of a page table an entry is mapped if and only if its add has been called and its
 //! remove has not, so each table is compared under its PTL while the machine runs on. The mmap lock
-//! is held for reading, which keeps forks, moves and VMA changes of that MM out.
+//! is held for reading, which keeps forks, moves and VMA changes of that MM out; after a few page
+//! tables it is let go, at once if somebody waits for it. What moves meanwhile from the part that
+//! was not walked to the one that was is looked at from the other side, by its record.
+//!
+//! An audit of a busy machine ends: the MMs are those that there were at the beginning, and storage
+//! is gone through once, by position.
 
 use kernel::prelude::*;
 
@@ -13,6 +18,7 @@ use fmi_model::{
     Level,
     MappingCheck,
     Place,
+    Shard,
     Suspect, //
 };
 
@@ -23,8 +29,12 @@ use crate::{
         Verdict, //
     },
     class,
-    mm::MmRef,
-    quiesce,
+    env::now_ns,
+    mm::{
+        MmRef,
+        MmStruct,
+        ReadGuard, //
+    },
     raw::fmi_site as Site,
     tracker::Tracker,
     walk::{
@@ -33,11 +43,25 @@ use crate::{
     }, //
 };
 
+mod records;
+
 /// Most differences that are kept in words.
 const MAX_DETAILS: usize = 16;
 
-/// Most pages of a folio.
-const MAX_PAGES: usize = 1 << 13;
+/// Page tables that are walked before the walk looks whether somebody waits for the mmap lock.
+const STEP_TABLES: usize = 4;
+
+/// Steps under one hold of an mmap lock.
+const MAX_STEPS: usize = 16;
+
+/// VMAs that are looked at under one hold of an mmap lock.
+const MAX_VMAS: usize = 64;
+
+/// Entries or records that are looked at under one hold of a shard lock.
+const CHUNK: u32 = 64;
+
+/// Whether an audit goes on; called often, with no lock held but mutexes. May sleep.
+pub(crate) type GoOn<'a> = &'a dyn Fn() -> Result;
 
 /// How a difference shows.
 #[derive(Clone, Copy)]
@@ -67,6 +91,48 @@ pub(crate) struct Difference {
     pub(crate) va: usize,
 }
 
+/// The longest that locks were held, in nanoseconds.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Held {
+    /// An mmap lock, for reading.
+    pub(crate) mmap: u64,
+    /// The lock of a page table: one table is walked.
+    pub(crate) table: u64,
+    /// The lock of a shard.
+    pub(crate) shard: u64,
+}
+
+impl Held {
+    /// Returns the longer of each.
+    pub(crate) fn most(self, other: &Self) -> Self {
+        Self {
+            mmap: self.mmap.max(other.mmap),
+            table: self.table.max(other.table),
+            shard: self.shard.max(other.shard),
+        }
+    }
+}
+
+/// Keeps the longest time since `start`.
+fn longest(most: &mut u64, start: u64) {
+    *most = (*most).max(now_ns().saturating_sub(start));
+}
+
+/// Calls `f` with the shard of a folio, as `Table::with()` does, and takes the time.
+fn timed<R>(
+    tracker: &Tracker,
+    held: &mut Held,
+    pfn: u64,
+    f: impl FnOnce(&mut Shard<'_>) -> R,
+) -> Option<R> {
+    tracker.table.with(pfn, |shard| {
+        let start = now_ns();
+        let result = f(shard);
+        longest(&mut held.shard, start);
+        result
+    })
+}
+
 /// Result of an audit.
 #[derive(Default)]
 pub(crate) struct Audit {
@@ -82,6 +148,10 @@ pub(crate) struct Audit {
     pub(crate) records: u64,
     /// Records of MMs that no process had when the audit began: being forked, or exiting.
     pub(crate) without_process: u64,
+    /// Records that were looked for again because they were not found at once.
+    pub(crate) again: u64,
+    /// Records that were never found, and whose folio was never quiet while they were looked for.
+    pub(crate) unsettled: u64,
     /// Entries that the shadow does not know.
     pub(crate) missing_in_shadow: u64,
     /// Mappings of the shadow that are not there.
@@ -90,6 +160,32 @@ pub(crate) struct Audit {
     pub(crate) tally: Tally,
     /// The first differences.
     pub(crate) details: KVec<Difference>,
+    /// How long locks were held.
+    pub(crate) held: Held,
+    /// How long it took, in nanoseconds.
+    pub(crate) took: u64,
+}
+
+/// The MMs that are audited.
+enum Mms {
+    /// That of one process.
+    One(MmRef),
+    /// All that there were. Nothing keeps their users: what exits meanwhile is left out.
+    All(KVVec<MmStruct>),
+}
+
+impl Mms {
+    /// Calls `f` with the MM of this identity, if it is one of these and still has users.
+    fn with<R>(&self, id: usize, f: impl FnOnce(&MmRef) -> R) -> Option<R> {
+        match self {
+            Self::One(mm) if mm.id() == id => Some(f(mm)),
+            Self::One(_) => None,
+            Self::All(mms) => {
+                let i = mms.binary_search_by_key(&id, MmStruct::id).ok()?;
+                mms.get(i)?.users().map(|mm| f(&mm))
+            }
+        }
+    }
 }
 
 impl Audit {
@@ -97,27 +193,33 @@ impl Audit {
     ///
     /// # Errors
     ///
-    /// `ESRCH` if there is no such process, `ENOMEM`.
-    pub(crate) fn run(tracker: &Tracker, pid: Option<i32>) -> Result<Self> {
+    /// `ESRCH` if there is no such process, `ENOMEM`, `EINTR` if the caller was killed, and those of
+    /// `go_on`.
+    pub(crate) fn run(tracker: &Tracker, pid: Option<i32>, go_on: GoOn<'_>) -> Result<Self> {
+        let start = now_ns();
         let mut audit = Self {
             pid,
             details: KVec::with_capacity(MAX_DETAILS, GFP_KERNEL)?,
             ..Self::default()
         };
         let mms = match pid {
-            Some(pid) => {
-                let mut one = KVVec::with_capacity(1, GFP_KERNEL)?;
-                one.push(MmRef::of_pid(pid)?, GFP_KERNEL)?;
-                one
-            }
-            None => MmRef::all()?,
+            Some(pid) => Mms::One(MmRef::of_pid(pid)?),
+            None => Mms::All(MmStruct::all()?),
         };
-        for mm in &mms {
-            audit.walk_mm(tracker, mm);
+        match &mms {
+            Mms::One(mm) => audit.walk_mm(tracker, mm, go_on)?,
+            Mms::All(all) => {
+                for mm in all {
+                    if let Some(mm) = mm.users() {
+                        audit.walk_mm(tracker, &mm, go_on)?;
+                    }
+                }
+            }
         }
-        audit.check_records(tracker, &mms);
+        audit.check_records(tracker, &mms, go_on)?;
         drop(mms);
-        audit.tally = compare_all(tracker)?;
+        audit.compare_all(tracker, go_on)?;
+        longest(&mut audit.took, start);
         Ok(audit)
     }
 
@@ -126,104 +228,55 @@ impl Audit {
         self.missing_in_shadow + self.not_in_page_table + self.tally.mismatches
     }
 
-    fn walk_mm(&mut self, tracker: &Tracker, mm: &MmRef) {
+    /// Walks one MM, a few page tables at a time: between them, its mmap lock is free.
+    fn walk_mm(&mut self, tracker: &Tracker, mm: &MmRef, go_on: GoOn<'_>) -> Result {
         self.mms += 1;
-        let guard = mm.read_lock();
-        let mut addr = 0;
-        while let Some(vma) = guard.find_vma(addr) {
-            addr = vma.end;
-            if !vma.hugetlb {
+        let mut next = Some(0);
+        while let Some(addr) = next {
+            go_on()?;
+            let guard = mm.read_lock_killable()?;
+            let start = now_ns();
+            next = self.walk_some(tracker, &guard, addr);
+            longest(&mut self.held.mmap, start);
+        }
+        Ok(())
+    }
+
+    /// Walks from an address on under one hold of the mmap lock; returns where to go on.
+    fn walk_some(
+        &mut self,
+        tracker: &Tracker,
+        guard: &ReadGuard<'_>,
+        mut addr: usize,
+    ) -> Option<usize> {
+        let g = tracker.table.geometry();
+        let step = STEP_TABLES << (g.page_shift + g.pmd_order);
+        let mut steps = 0;
+        for _ in 0..MAX_VMAS {
+            let vma = guard.find_vma(addr)?;
+            addr = addr.max(vma.start);
+            while !vma.hugetlb && addr < vma.end {
+                if steps == MAX_STEPS || steps > 0 && guard.is_contended() {
+                    return Some(addr);
+                }
+                // Up to a multiple of the step: a table is never walked in two parts.
+                let end = (addr | (step - 1)).saturating_add(1).min(vma.end);
                 let mut visitor = Forward {
                     audit: self,
                     tracker,
-                    mm: mm.id(),
+                    mm: guard.mm(),
+                    start: None,
                 };
-                Range::of_locked(&guard, Some(&vma), vma.start, vma.end).walk(&mut visitor);
+                Range::of_locked(guard, Some(&vma), addr, end).walk(&mut visitor);
+                addr = end;
+                steps += 1;
             }
-        }
-    }
-
-    /// Checks that each record of these MMs is in their page tables.
-    fn check_records(&mut self, tracker: &Tracker, mms: &[MmRef]) {
-        for shard in 0.. {
-            let mut from = 0;
-            loop {
-                let found = tracker
-                    .table
-                    .with_shard(shard, |shard| shard.next_record(from));
-                let Some(found) = found else { return };
-                let Some((slot, pfn, order, mm, base)) = found.flatten() else {
-                    break;
-                };
-                from = slot.saturating_add(1);
-                let known = mms.binary_search_by_key(&(mm as usize), MmRef::id).ok();
-                match known.and_then(|i| mms.get(i)) {
-                    Some(mm) => self.check_record(tracker, mm, pfn, order, base as usize),
-                    None => self.without_process += u64::from(self.pid.is_none()),
-                }
-            }
-        }
-    }
-
-    fn check_record(&mut self, tracker: &Tracker, mm: &MmRef, pfn: u64, order: u8, base: usize) {
-        self.records += 1;
-        let mut found = Differences::default();
-        self.look_for(tracker, mm, (pfn, order, base), &mut found);
-        if found.nr == 0 {
-            return;
-        }
-        // A zap may unlink an empty page table before it tells of the mappings it had (PT_RECLAIM
-        // and delayed rmap): what it tells, it tells in a critical section that has begun.
-        quiesce::wait_for_calls();
-        found = Differences::default();
-        self.look_for(tracker, mm, (pfn, order, base), &mut found);
-        for difference in found.list.iter().flatten() {
-            self.add(tracker, *difference);
-        }
-    }
-
-    /// Looks for the mappings of one record in the page tables, as far as VMAs are there: where
-    /// there is none, page tables may be being freed.
-    fn look_for(
-        &self,
-        tracker: &Tracker,
-        mm: &MmRef,
-        (pfn, order, base): (u64, u8, usize),
-        found: &mut Differences,
-    ) {
-        let len = (1usize << order) << tracker.table.geometry().page_shift;
-        let end = base.wrapping_add(len);
-        // The base may lie below 0.
-        let start = if end < base { 0 } else { base };
-        let guard = mm.read_lock();
-        let mut visitor = Backward {
-            found,
-            tracker,
-            mm: mm.id(),
-            pfn,
-            order,
-            base,
-            seen: [0; MAX_PAGES / 64],
-            entire: false,
-        };
-        let mut addr = start;
-        while let Some(vma) = guard.find_vma(addr).filter(|vma| vma.start < end) {
             addr = vma.end;
-            if !vma.hugetlb {
-                Range::of_locked(&guard, None, vma.start.max(start), vma.end.min(end))
-                    .walk(&mut visitor);
-            }
-            if addr >= end {
-                break;
-            }
         }
+        Some(addr)
     }
 
-    fn add(&mut self, tracker: &Tracker, difference: Difference) {
-        if !tracker.armed() {
-            // The shadow is out of date: tracking ends.
-            return;
-        }
+    fn add(&mut self, difference: Difference) {
         match difference.kind {
             DifferenceKind::MissingInShadow => self.missing_in_shadow += u64::from(difference.nr),
             DifferenceKind::NotInPageTable => self.not_in_page_table += u64::from(difference.nr),
@@ -233,6 +286,44 @@ impl Audit {
             let _ = self.details.push(difference, GFP_NOWAIT);
         }
     }
+
+    /// Compares every tracked folio with the kernel's counters.
+    fn compare_all(&mut self, tracker: &Tracker, go_on: GoOn<'_>) -> Result {
+        let mut list = KVVec::new();
+        for i in 0.. {
+            let mut from = 0;
+            loop {
+                go_on()?;
+                // Allocates without the lock.
+                list.reserve(CHUNK as usize, GFP_KERNEL)?;
+                let more = tracker.table.with_shard(i, |shard| {
+                    let start = now_ns();
+                    let end = shard.nr_slots().0.min(from + CHUNK);
+                    for entry in from..end {
+                        if let Some(view) = shard.view(entry).filter(|view| view.total > 0) {
+                            let (pfn, seq) = (view.pfn, view.seq);
+                            // Cannot fail: there is room.
+                            let _ = list.push(Suspect { pfn, seq }, GFP_NOWAIT);
+                        }
+                    }
+                    longest(&mut self.held.shard, start);
+                    end == from + CHUNK
+                });
+                from += CHUNK;
+                match more {
+                    None => {
+                        let longest = &mut self.held.shard;
+                        self.tally =
+                            check::compare_list(tracker, &list, Verdict::Deferred, longest);
+                        return Ok(());
+                    }
+                    Some(Some(true)) => {}
+                    Some(_) => break,
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Page table to shadow.
@@ -240,6 +331,8 @@ struct Forward<'a> {
     audit: &'a mut Audit,
     tracker: &'a Tracker,
     mm: usize,
+    /// When the first entry of the page table was met.
+    start: Option<u64>,
 }
 
 impl Visitor for Forward<'_> {
@@ -247,6 +340,7 @@ impl Visitor for Forward<'_> {
         if u32::from(site.class) != class::TRACK {
             return;
         }
+        self.start.get_or_insert_with(now_ns);
         let pfn = site.pfn as u64;
         let place = Place {
             pfn,
@@ -263,10 +357,9 @@ impl Visitor for Forward<'_> {
         };
         let nr = if site.entire { 1 } else { site.nr };
         self.audit.mappings += u64::from(nr);
-        let check = self
-            .tracker
-            .table
-            .with(pfn, |shard| shard.check_mapping(&place));
+        let check = timed(self.tracker, &mut self.audit.held, pfn, |shard| {
+            shard.check_mapping(&place)
+        });
         let missing = match check {
             None | Some(MappingCheck::Untracked) => {
                 self.audit.untracked += u64::from(nr);
@@ -276,154 +369,24 @@ impl Visitor for Forward<'_> {
             Some(MappingCheck::Missing { pages }) => pages,
             Some(MappingCheck::WrongOrder) => nr,
         };
-        let tracker = self.tracker;
-        self.audit.add(
-            tracker,
-            Difference {
-                kind: DifferenceKind::MissingInShadow,
-                pfn,
-                order: site.order,
-                first: site.first,
-                nr: missing,
-                entire: site.entire,
-                va,
-            },
-        );
-    }
-}
-
-/// Differences of one record, at most two per page table.
-#[derive(Default)]
-struct Differences {
-    list: [Option<Difference>; 8],
-    nr: usize,
-}
-
-/// One record of the shadow to page tables.
-struct Backward<'a> {
-    found: &'a mut Differences,
-    tracker: &'a Tracker,
-    mm: usize,
-    pfn: u64,
-    order: u8,
-    base: usize,
-    /// Pages that the page table maps where the record says.
-    seen: [u64; MAX_PAGES / 64],
-    entire: bool,
-}
-
-impl Visitor for Backward<'_> {
-    fn leaf(&mut self, _va: usize, site: &Site) {
-        if site.pfn as u64 != self.pfn || site.base != self.base {
+        // Under the PTL: if the shadow is out of date, because tracking ends, that is seen here.
+        if !self.tracker.armed() {
             return;
         }
-        if site.entire {
-            self.entire = true;
-            return;
-        }
-        for i in site.first..site.first.saturating_add(site.nr) {
-            if let Some(word) = self.seen.get_mut(i as usize / 64) {
-                *word |= 1 << (i % 64);
-            }
-        }
-    }
-
-    fn mark(&mut self, start: usize, end: usize) {
-        let shift = self.tracker.table.geometry().page_shift;
-        let first = start.wrapping_sub(self.base) >> shift;
-        let last = end.wrapping_sub(self.base) >> shift;
-        let (pfn, mm, base) = (self.pfn, self.mm as u64, self.base as u64);
-        // A PMD maps the folio at its base: decided by the table that the base is in.
-        let at_base = start == self.base;
-        let (seen, entire, order) = (&self.seen, self.entire, self.order);
-        let wrong = self.tracker.table.with(pfn, |shard| {
-            let entry = shard.find(pfn)?;
-            let mut wrong = None;
-            let mut nr = 0u32;
-            for i in first..last {
-                let there = seen
-                    .get(i / 64)
-                    .is_some_and(|word| word & (1 << (i % 64)) != 0);
-                if !there && shard.record_bit(entry, mm, base, i as u32) {
-                    wrong = wrong.or(Some(i as u32));
-                    nr += 1;
-                }
-            }
-            let place = Place {
-                pfn,
-                order,
-                mm,
-                base,
-                level: Level::Entire,
-                first: 0,
-                nr: 1 << order,
-            };
-            let lost_pmd = at_base && !entire && shard.check_mapping(&place) == MappingCheck::Ok;
-            Some((wrong, nr, lost_pmd))
-        });
-        let Some((wrong, nr, lost_pmd)) = wrong.flatten() else {
-            return;
-        };
-        let mut difference = Difference {
-            kind: DifferenceKind::NotInPageTable,
+        self.audit.add(Difference {
+            kind: DifferenceKind::MissingInShadow,
             pfn,
-            order: self.order,
-            first: 0,
-            nr: 1,
-            entire: true,
-            va: self.base,
-        };
-        if lost_pmd {
-            self.found.add(difference);
-        }
-        if let Some(first) = wrong {
-            difference.entire = false;
-            difference.first = first;
-            difference.nr = nr;
-            difference.va = self.base.wrapping_add((first as usize) << shift);
-            self.found.add(difference);
+            order: site.order,
+            first: site.first,
+            nr: missing,
+            entire: site.entire,
+            va,
+        });
+    }
+
+    fn mark(&mut self, _start: usize, _end: usize) {
+        if let Some(start) = self.start.take() {
+            longest(&mut self.audit.held.table, start);
         }
     }
-}
-
-impl Differences {
-    fn add(&mut self, difference: Difference) {
-        if let Some(slot) = self.list.get_mut(self.nr) {
-            *slot = Some(difference);
-        }
-        self.nr += 1;
-    }
-}
-
-/// Entries looked at under one hold of a lock.
-const CHUNK: usize = 256;
-
-/// Compares every tracked folio with the kernel's counters.
-fn compare_all(tracker: &Tracker) -> Result<Tally> {
-    let mut list = KVVec::new();
-    for i in 0.. {
-        let mut from = 0;
-        loop {
-            // Allocates without the lock.
-            list.reserve(CHUNK, GFP_KERNEL)?;
-            let next = tracker.table.with_shard(i, |shard| {
-                for _ in 0..CHUNK {
-                    let entry = shard.next_entry(from)?;
-                    from = entry.checked_add(1)?;
-                    if let Some(view) = shard.view(entry).filter(|view| view.total > 0) {
-                        let (pfn, seq) = (view.pfn, view.seq);
-                        // Cannot fail: there is room.
-                        let _ = list.push(Suspect { pfn, seq }, GFP_NOWAIT);
-                    }
-                }
-                Some(())
-            });
-            match next {
-                None => return Ok(check::compare_list(tracker, &list, Verdict::Deferred)),
-                Some(Some(Some(()))) => {}
-                Some(_) => break,
-            }
-        }
-    }
-    Ok(Tally::default())
 }

@@ -7,8 +7,10 @@
 #include <linux/sort.h>	/* core's sort has panic paths */
 #include <linux/stop_machine.h>	/* arming */
 #include "asker.h"
+#include "background.h"
 #include "census.h"
 #include "operation.h"
+#include "faults.h"
 #include "procwalk.h"
 #include "disagree.h"
 #include "rmapwalk.h"

@@ -32,7 +32,10 @@ use fmi_model::{
 };
 
 use crate::{
-    env::page_mapcounts,
+    env::{
+        now_ns,
+        page_mapcounts, //
+    },
     quiesce,
     report::folio::Report,
     tracker::Tracker, //
@@ -155,8 +158,14 @@ fn compare_counters(tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> Verdict
 
 /// Compares the folios in `list` after a grace period.
 ///
-/// What to say of a folio that has changed meanwhile is `changed`.
-pub(crate) fn compare_list(tracker: &Tracker, list: &[Suspect], changed: Verdict) -> Tally {
+/// What to say of a folio that has changed meanwhile is `changed`. `longest` is raised to the longest
+/// hold of a shard lock, in nanoseconds.
+pub(crate) fn compare_list(
+    tracker: &Tracker,
+    list: &[Suspect],
+    changed: Verdict,
+    longest: &mut u64,
+) -> Tally {
     let mut tally = Tally::default();
     if list.is_empty() {
         return tally;
@@ -168,7 +177,10 @@ pub(crate) fn compare_list(tracker: &Tracker, list: &[Suspect], changed: Verdict
             if shard.seq(entry) != suspect.seq {
                 return Some(changed);
             }
-            Some(compare(tracker, shard, entry))
+            let start = now_ns();
+            let verdict = compare(tracker, shard, entry);
+            *longest = (*longest).max(now_ns().saturating_sub(start));
+            Some(verdict)
         });
         match verdict.flatten() {
             Some(Verdict::Equal) => tally.compared += 1,
@@ -206,7 +218,7 @@ pub(crate) fn compare_suspects(tracker: &Tracker) -> Result<Tally> {
         }
     }
     let seen = Verdict::Differs(Mismatch::default(), None);
-    Ok(compare_list(tracker, &list, seen))
+    Ok(compare_list(tracker, &list, seen, &mut 0))
 }
 
 /// Reports a difference and gives the folio up.

@@ -15,6 +15,7 @@ use fmi_model::Kind;
 
 use crate::{
     audit::Audit,
+    background::Background,
     env::now_ns,
     preview::Preview,
     session::Session,
@@ -89,6 +90,9 @@ pub(crate) struct Control {
     /// The last audit.
     #[pin]
     pub(crate) audit: Mutex<Option<Audit>>,
+    /// Audits in the background.
+    #[pin]
+    pub(crate) background: Background,
     /// Since when each group counts, by position in [`Group::ALL`].
     #[pin]
     since_ns: Mutex<[u64; NR_GROUPS]>,
@@ -101,12 +105,14 @@ impl Control {
     /// Creates it with tracking off; `bytes` bounds the shadow's memory, `scans`: see [`Session::new`].
     pub(crate) fn new(bytes: usize, scans: bool) -> Result<Arc<Self>> {
         let tracker = Tracker::new(bytes)?;
+        let background = Background::new(tracker.clone())?;
         Arc::pin_init(
             pin_init!(Self {
                 session <- Session::new(tracker, bytes, scans),
                 filter <- new_mutex!(Filter::default()),
                 selected <- new_mutex!(None),
                 audit <- new_mutex!(None),
+                background <- background,
                 since_ns <- new_mutex!([now_ns(); NR_GROUPS]),
                 preview <- Preview::new(),
             }),
@@ -127,7 +133,10 @@ impl Control {
     pub(crate) fn reset(&self, group: Group) -> Result {
         let tracker = self.tracker();
         match group {
-            Group::Stats => self.session.reset_counters(),
+            Group::Stats => {
+                self.session.reset_counters();
+                self.background.reset();
+            }
             Group::Disagreement => tracker.table.reset_tables(&tracker.env()),
             Group::Decisions => tracker.table.reset_asked(),
             Group::Questions => tracker.table.reset_figures(),

@@ -15,6 +15,8 @@ use kernel::{
 };
 
 mod audit;
+#[expect(unsafe_code, reason = "delayed work")]
+mod background;
 #[expect(unsafe_code, reason = "calls the walk of the census")]
 mod census;
 mod check;
@@ -30,6 +32,9 @@ mod debugfs;
 )]
 mod env;
 mod examples;
+#[cfg(fmi_faults)]
+#[expect(unsafe_code, reason = "asks for planted faults")]
+mod faults;
 mod hook;
 #[expect(unsafe_code, reason = "references to MMs")]
 mod mm;

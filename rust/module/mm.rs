@@ -215,6 +215,12 @@ impl ReadGuard<'_> {
         self.0.id()
     }
 
+    /// Returns whether somebody waits for the lock.
+    pub(crate) fn is_contended(&self) -> bool {
+        // SAFETY: The MM is valid.
+        unsafe { raw::fmi_mmap_lock_is_contended(self.0 .0.as_ptr()) }
+    }
+
     /// Returns the first VMA that ends after `addr`.
     pub(crate) fn find_vma(&self, addr: usize) -> Option<LockedVma<'_>> {
         // SAFETY: The MM is valid and its mmap lock is held.

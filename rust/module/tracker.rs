@@ -228,6 +228,17 @@ impl Tracker {
     }
 
     fn track(&self, function: RmapFunction, site: &Site, vma: &Vma<'_>, caller: usize) {
+        #[cfg(fmi_faults)]
+        match crate::faults::times() {
+            0 => return,
+            2 => self.track_once(function, site, vma, caller),
+            _ => {}
+        }
+        self.track_once(function, site, vma, caller);
+    }
+
+    #[inline]
+    fn track_once(&self, function: RmapFunction, site: &Site, vma: &Vma<'_>, caller: usize) {
         let mut op = if function.removes() {
             Op::Remove
         } else {

@@ -39,6 +39,13 @@ pub(crate) struct Slab {
     fresh_chunk: u32,
 }
 
+impl Slab {
+    /// Returns the numbers of entries and of records that were ever used.
+    pub(crate) fn used(&self) -> (u32, u32) {
+        (self.fresh_entry, self.fresh_record)
+    }
+}
+
 /// Takes the next never-used position, if the slice has one.
 fn take_fresh(fresh: &mut u32, len: usize) -> Option<u32> {
     let position = *fresh;

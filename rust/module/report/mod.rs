@@ -44,6 +44,7 @@ pub(crate) fn create(control: Arc<Control>) -> Dir<Control> {
         .file::<folio::Folio>()
         .file::<audit::AuditFile>()
         .file::<scan::ScanFile>()
+        .file::<audit::AuditInterval>()
         .file::<preview::PreviewFile>()
 }
 

@@ -77,6 +77,9 @@ impl File<Control> for Stats {
         seq_print!(m, "moved_tables_most: {}\n", tracker.windows.most_tables());
         super::examples::stats(control, m);
         seq_print!(m, "memory_kb: {}\n", control.session.bytes().div_ceil(1024));
+        let background = control.background.totals();
+        seq_print!(m, "background_rounds: {}\n", background.rounds);
+        seq_print!(m, "background_differences: {}\n", background.differences);
         Ok(())
     }
 }

@@ -30,7 +30,11 @@ impl File<Control> for Enable {
 
     fn store(control: &Control, text: &str) -> Result {
         match text {
-            "1" | "y" | "Y" => control.session.enable(),
+            "1" | "y" | "Y" => {
+                control.session.enable()?;
+                control.background.enabled();
+                Ok(())
+            }
             "0" | "n" | "N" => {
                 control.session.disable();
                 Ok(())

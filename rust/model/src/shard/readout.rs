@@ -154,14 +154,18 @@ impl Shard<'_> {
         }
     }
 
-    /// Returns the first record in use from a position on: its position, and the pfn, order, MM and
-    /// base that it is about.
-    pub fn next_record(&self, from: u32) -> Option<(u32, u64, u8, u64, u64)> {
-        let rest = self.records.get(index(from)..)?;
-        (from..u32::MAX).zip(rest).find_map(|(r, record)| {
-            let entry = self.entry(position_of(record.entry)?).ok()?;
-            Some((r, entry.pfn, entry.order, record.mm, record.base))
-        })
+    /// Returns the record at a position, if it is in use: the pfn, order, MM and base that it is
+    /// about.
+    pub fn record_at(&self, r: u32) -> Option<(u64, u8, u64, u64)> {
+        let record = self.records.get(index(r))?;
+        let entry = self.entry(position_of(record.entry)?).ok()?;
+        Some((entry.pfn, entry.order, record.mm, record.base))
+    }
+
+    /// Returns how many entries and how many records were ever used at the same time: positions
+    /// from there on are free.
+    pub fn nr_slots(&self) -> (u32, u32) {
+        self.state.free.used()
     }
 
     /// Returns the number of changes to the shadow of a folio so far, wrapping.

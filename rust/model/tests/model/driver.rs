@@ -459,7 +459,15 @@ impl Driver {
     }
 
     /// Moves a VMA with its mappings to another address; it becomes another VMA.
+    ///
+    /// Nothing happens if another VMA of the MM is there: mremap would unmap it first.
     pub fn move_vma(&mut self, vma: u64, distance: u64) {
+        let v = *self.vmas.iter().find(|v| v.id == vma).unwrap();
+        let (start, end) = (v.start + distance, v.end + distance);
+        let is_there = |o: &Vma| o.mm == v.mm && o.id != vma && o.start < end && start < o.end;
+        if self.vmas.iter().any(is_there) {
+            return;
+        }
         self.split_pmd(vma);
         let id = self.unique();
         let v = self.vmas.iter_mut().find(|v| v.id == vma).unwrap();

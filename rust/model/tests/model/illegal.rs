@@ -208,7 +208,8 @@ fn tell(w: &mut World, nonsense: &Nonsense) {
             shard.page(*entry, *page);
             shard.record_bit(*entry, 1, *base, *page);
             shard.next_entry(*entry);
-            shard.next_record(*page);
+            shard.record_at(*page);
+            shard.nr_slots();
             shard.compare(*entry, env);
             shard.compare_page(*entry, *page, -1);
             shard.wrong(*entry);

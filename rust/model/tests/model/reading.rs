@@ -142,11 +142,13 @@ fn entries_and_records_are_listed() {
             from = e + 1;
         }
         let mut records = Vec::new();
-        let mut from = 0;
-        while let Some((r, pfn, order, mm, base)) = shard.next_record(from) {
+        let (nr_entries, nr_records) = shard.nr_slots();
+        assert!((0..nr_entries).rev().all(|e| shard.next_entry(e).is_some()));
+        assert_eq!(shard.next_entry(nr_entries), None);
+        assert_eq!((nr_records..1000).find_map(|r| shard.record_at(r)), None);
+        for (pfn, order, mm, base) in (0..nr_records).filter_map(|r| shard.record_at(r)) {
             assert_eq!((order, base), (4, 0x10_0000));
             records.push((pfn, mm));
-            from = r + 1;
         }
         (entries, records)
     });

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Planted faults: what a tracer that misses calls, or sees them twice, would do.
+ * Tests must notice. Built with FMI_FAULTS=y only, see scripts/module.
+ */
+#include <linux/atomic.h>
+#include <linux/compiler.h>
+#include <linux/moduleparam.h>
+#include "faults.h"
+
+static unsigned int fault_drop;
+module_param(fault_drop, uint, 0600);
+MODULE_PARM_DESC(fault_drop, "Drop one rmap call on a tracked folio in so many (0: none)");
+
+static unsigned int fault_double;
+module_param(fault_double, uint, 0600);
+MODULE_PARM_DESC(fault_double, "Take one rmap call on a tracked folio in so many twice (0: none)");
+
+/**
+ * fmi_fault_times - how often the shadow is told of the next rmap call
+ *
+ * Context: any.
+ * Return: 1, or 0 or 2 for one call in as many as the parameters say.
+ */
+unsigned int fmi_fault_times(void)
+{
+	static atomic_t calls = ATOMIC_INIT(0);
+	unsigned int drop = READ_ONCE(fault_drop);
+	unsigned int twice = READ_ONCE(fault_double);
+	unsigned int nr;
+
+	if (!drop && !twice)
+		return 1;
+	nr = (unsigned int)atomic_inc_return(&calls);
+	if (drop && nr % drop == 0)
+		return 0;
+	return twice && nr % twice == 0 ? 2 : 1;
+}

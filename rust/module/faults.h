@@ -1,0 +1,8 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Planted faults, in a debug build only (FMI_FAULTS=y). */
+#ifndef FMI_FAULTS_H
+#define FMI_FAULTS_H
+
+unsigned int fmi_fault_times(void);
+
+#endif
