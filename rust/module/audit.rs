@@ -167,19 +167,25 @@ pub(crate) struct Audit {
 }
 
 /// The MMs that are audited.
-enum Mms {
+enum Mms<'a> {
     /// That of one process.
     One(MmRef),
+    /// These, sorted by identity.
+    These(&'a [MmRef]),
     /// All that there were. Nothing keeps their users: what exits meanwhile is left out.
     All(KVVec<MmStruct>),
 }
 
-impl Mms {
+impl Mms<'_> {
     /// Calls `f` with the MM of this identity, if it is one of these and still has users.
     fn with<R>(&self, id: usize, f: impl FnOnce(&MmRef) -> R) -> Option<R> {
         match self {
             Self::One(mm) if mm.id() == id => Some(f(mm)),
             Self::One(_) => None,
+            Self::These(mms) => {
+                let i = mms.binary_search_by_key(&id, MmRef::id).ok()?;
+                mms.get(i).map(f)
+            }
             Self::All(mms) => {
                 let i = mms.binary_search_by_key(&id, MmStruct::id).ok()?;
                 mms.get(i)?.users().map(|mm| f(&mm))
@@ -197,17 +203,40 @@ impl Audit {
     /// `go_on`.
     pub(crate) fn run(tracker: &Tracker, pid: Option<i32>, go_on: GoOn<'_>) -> Result<Self> {
         let start = now_ns();
+        let mms = match pid {
+            Some(pid) => Mms::One(MmRef::of_pid(pid)?),
+            None => Mms::All(MmStruct::all()?),
+        };
+        let mut audit = Self::of_mms(tracker, pid, &mms, go_on)?;
+        drop(mms);
+        audit.compare_all(tracker, go_on)?;
+        longest(&mut audit.took, start);
+        Ok(audit)
+    }
+
+    /// Audits these MMs, sorted by identity, but compares nothing with the kernel's counters.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR` if the caller was killed.
+    pub(crate) fn of(tracker: &Tracker, mms: &[MmRef]) -> Result<Self> {
+        Self::of_mms(tracker, None, &Mms::These(mms), &|| Ok(()))
+    }
+
+    fn of_mms(tracker: &Tracker, pid: Option<i32>, mms: &Mms<'_>, go_on: GoOn<'_>) -> Result<Self> {
+        tracker.settle();
         let mut audit = Self {
             pid,
             details: KVec::with_capacity(MAX_DETAILS, GFP_KERNEL)?,
             ..Self::default()
         };
-        let mms = match pid {
-            Some(pid) => Mms::One(MmRef::of_pid(pid)?),
-            None => Mms::All(MmStruct::all()?),
-        };
-        match &mms {
+        match mms {
             Mms::One(mm) => audit.walk_mm(tracker, mm, go_on)?,
+            Mms::These(mms) => {
+                for mm in *mms {
+                    audit.walk_mm(tracker, mm, go_on)?;
+                }
+            }
             Mms::All(all) => {
                 for mm in all {
                     if let Some(mm) = mm.users() {
@@ -216,10 +245,7 @@ impl Audit {
                 }
             }
         }
-        audit.check_records(tracker, &mms, go_on)?;
-        drop(mms);
-        audit.compare_all(tracker, go_on)?;
-        longest(&mut audit.took, start);
+        audit.check_records(tracker, mms, go_on)?;
         Ok(audit)
     }
 

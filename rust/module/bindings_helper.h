@@ -14,6 +14,7 @@
 #include "procwalk.h"
 #include "disagree.h"
 #include "rmapwalk.h"
+#include "selftest.h"
 #include "shims.h"
 #include "who.h"
 

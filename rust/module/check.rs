@@ -28,6 +28,7 @@ use fmi_model::{
     LostReason,
     Mismatch,
     Shard,
+    State,
     Suspect, //
 };
 
@@ -170,12 +171,22 @@ pub(crate) fn compare_list(
     if list.is_empty() {
         return tally;
     }
+    // What a missed call concerns is lost first: it differs, but not unexpectedly.
+    tracker.settle();
+    let given_up = tracker.gave_up();
     quiesce::wait_for_calls();
     for suspect in list {
         let verdict = tracker.table.with(suspect.pfn, |shard| {
             let entry = shard.find(suspect.pfn)?;
             if shard.seq(entry) != suspect.seq {
-                return Some(changed);
+                let lost = shard
+                    .view(entry)
+                    .is_some_and(|view| view.state == State::Lost);
+                return Some(if lost && given_up {
+                    Verdict::Deferred
+                } else {
+                    changed
+                });
             }
             let start = now_ns();
             let verdict = compare(tracker, shard, entry);
@@ -200,6 +211,7 @@ pub(crate) fn compare_list(
 /// A call looks at the counters only if they stand still, so what it saw is true even if the folio
 /// has changed since.
 pub(crate) fn compare_suspects(tracker: &Tracker) -> Result<Tally> {
+    tracker.settle();
     let mut list = KVVec::new();
     for shard in 0.. {
         // Allocates without the lock.

@@ -18,6 +18,7 @@ use crate::{
     background::Background,
     env::now_ns,
     preview::Preview,
+    selftest::Outcome,
     session::Session,
     tracker::Tracker, //
 };
@@ -96,6 +97,9 @@ pub(crate) struct Control {
     /// Since when each group counts, by position in [`Group::ALL`].
     #[pin]
     since_ns: Mutex<[u64; NR_GROUPS]>,
+    /// How the self-test at load ended.
+    #[pin]
+    pub(crate) selftest: Mutex<Outcome>,
     /// What the `preview` file shows and compares with.
     #[pin]
     pub(crate) preview: Preview,
@@ -114,6 +118,7 @@ impl Control {
                 audit <- new_mutex!(None),
                 background <- background,
                 since_ns <- new_mutex!([now_ns(); NR_GROUPS]),
+                selftest <- new_mutex!(Outcome::Skipped),
                 preview <- Preview::new(),
             }),
             GFP_KERNEL,

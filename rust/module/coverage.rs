@@ -16,7 +16,10 @@ use fmi_model::{
 
 use crate::{
     class,
-    mm::MmStruct,
+    mm::{
+        MmStruct,
+        ReadGuard, //
+    },
     procwalk::pause,
     raw::fmi_site as Site,
     tracker::{
@@ -29,8 +32,11 @@ use crate::{
     }, //
 };
 
-/// Bytes that are walked under one hold of the mmap lock: as much as 512 page tables of 4 KiB pages map.
-const STEP: usize = 1 << 30;
+/// Page tables that are looked into at a time; a power of two.
+const STEP_TABLES: usize = 4;
+
+/// Steps under one hold of the mmap lock; fewer if somebody waits for it.
+const MAX_STEPS: usize = 16;
 
 /// VMAs that may be looked at under one hold of the mmap lock.
 const MAX_VMAS: usize = 64;
@@ -100,30 +106,43 @@ impl Coverage {
     fn walk(&mut self, tracker: &Tracker, mm: &MmStruct) -> Result {
         let Some(mm) = mm.users() else { return Ok(()) };
         self.mms += 1;
-        let mut addr = 0;
-        loop {
+        let mut next = Some(0);
+        while let Some(addr) = next {
             pause()?;
-            let guard = mm.read_lock_killable()?;
-            for _ in 0..MAX_VMAS {
-                let Some(vma) = guard.find_vma(addr) else {
-                    return Ok(());
-                };
-                let start = addr.max(vma.start);
-                addr = vma.end;
-                if vma.hugetlb {
-                    continue;
+            next = self.walk_some(tracker, &mm.read_lock_killable()?, addr);
+        }
+        Ok(())
+    }
+
+    /// Walks from an address on under one hold of the mmap lock; returns where to go on.
+    fn walk_some(
+        &mut self,
+        tracker: &Tracker,
+        guard: &ReadGuard<'_>,
+        mut addr: usize,
+    ) -> Option<usize> {
+        let g = tracker.table.geometry();
+        let step = STEP_TABLES << (g.page_shift + g.pmd_order);
+        let mut steps = 0;
+        for _ in 0..MAX_VMAS {
+            let vma = guard.find_vma(addr)?;
+            addr = addr.max(vma.start);
+            while !vma.hugetlb && addr < vma.end {
+                if steps == MAX_STEPS || steps > 0 && guard.is_contended() {
+                    return Some(addr);
                 }
-                addr = addr.min(start.saturating_add(STEP));
+                let end = (addr | (step - 1)).saturating_add(1).min(vma.end);
                 let mut lookup = Lookup {
                     coverage: self,
                     tracker,
                 };
-                Range::of_locked(&guard, Some(&vma), start, addr).walk(&mut lookup);
-                if addr < vma.end {
-                    break;
-                }
+                Range::of_locked(guard, Some(&vma), addr, end).walk(&mut lookup);
+                addr = end;
+                steps += 1;
             }
+            addr = vma.end;
         }
+        Some(addr)
     }
 
     fn note(&mut self, folio: Untracked) {

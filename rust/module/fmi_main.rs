@@ -51,6 +51,7 @@ mod report;
 #[expect(unsafe_code, reason = "calls the walk over the reverse map")]
 mod rmapwalk;
 mod scan;
+mod selftest;
 mod session;
 mod table;
 #[expect(unsafe_code, reason = "fires the tracepoint")]
@@ -78,6 +79,10 @@ module! {
         scan: u8 {
             default: 1,
             description: "Look for what is mapped already when tracking is switched on (0 or 1)",
+        },
+        selftest: u8 {
+            default: 1,
+            description: "Test at load whether the hooks see everything (0 or 1)",
         },
         mem_kb: u64 {
             default: 0,
@@ -107,12 +112,23 @@ impl kernel::Module for FolioMapcount {
             pr_err!("the parameter scan is 0 or 1\n");
             return Err(EINVAL);
         }
+        let selftest = *module_parameters::selftest.value();
+        if selftest > 1 {
+            pr_err!("the parameter selftest is 0 or 1\n");
+            return Err(EINVAL);
+        }
         let control = Control::new(bytes, scan == 1)?;
         if enable == 1 {
             control
                 .session
                 .enable()
                 .inspect_err(|e| pr_err!("tracking could not be enabled: {e:?}\n"))?;
+        }
+        if selftest == 1 {
+            let outcome = selftest::run(&control)
+                .inspect_err(|e| pr_err!("the self-test failed: {e:?}\n"))?;
+            pr_info!("selftest: {outcome}\n");
+            *control.selftest.lock() = outcome;
         }
         let dir = report::create(control.clone());
         pr_info!("loaded: hooks by ftrace and fprobe\n");

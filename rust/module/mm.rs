@@ -20,6 +20,7 @@ use crate::raw;
 /// # Invariants
 ///
 /// The pointer is valid and the reference is owned.
+#[repr(transparent)]
 pub(crate) struct MmRef(NonNull<bindings::mm_struct>);
 
 // SAFETY: An MM may be used and put from any task.
@@ -36,6 +37,45 @@ impl MmRef {
         let mm = unsafe { raw::fmi_mm_of_pid(pid) };
         // INVARIANT: The reference was just taken.
         NonNull::new(mm).map(Self).ok_or(ESRCH)
+    }
+
+    /// Returns the MMs of the processes of a session, each once, sorted by identity; of the first
+    /// `room` processes, if there are more.
+    ///
+    /// # Safety
+    ///
+    /// `session` must be valid.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) unsafe fn of_session(
+        session: *mut bindings::pid,
+        room: usize,
+    ) -> Result<KVVec<Self>> {
+        let mut mms = KVVec::<Self>::with_capacity(room, GFP_KERNEL)?;
+        // SAFETY: The PID is valid by the safety requirements of this function, there is room for
+        // `room` references, and a reference is a pointer that is not null.
+        unsafe {
+            let nr = raw::fmi_session_mms(session, mms.as_mut_ptr().cast(), room);
+            // INVARIANT: `fmi_session_mms()` took a reference for each.
+            mms.inc_len(nr.min(room));
+            // An array of pointers, which are compared as such.
+            raw::sort(
+                mms.as_mut_ptr().cast(),
+                mms.len(),
+                size_of::<Self>(),
+                Some(compare_pointers),
+                None,
+            );
+        }
+        let mut unique = KVVec::with_capacity(mms.len(), GFP_KERNEL)?;
+        for mm in mms {
+            if unique.last().is_none_or(|last: &Self| last.0 != mm.0) {
+                unique.push(mm, GFP_KERNEL)?;
+            }
+        }
+        Ok(unique)
     }
 
     /// Returns the MM of every process, each once. None of them goes away before it is dropped.

@@ -57,8 +57,9 @@ const MAX_ATTEMPTS: u64 = 3;
 /// Most times that folios are tried whose counters did not stand still.
 const MAX_ROUNDS: u32 = 64;
 
-/// Rounds after which a folio whose counters differ is given up.
-const PATIENCE: u32 = 2;
+/// Rounds after which a folio whose counters differ is given up. An MM that is exiting has no task any
+/// more, and still maps what it has not zapped yet: each round is a grace period in which it may.
+const PATIENCE: u32 = 40;
 
 /// VMAs that may be looked at under one hold of the mmap lock.
 const MAX_VMAS: usize = 64;
@@ -66,8 +67,8 @@ const MAX_VMAS: usize = 64;
 /// Folios that are compared while the machine is stopped once.
 const STOPPED: usize = 32;
 
-/// Folios taken from a shard under one hold of its lock.
-const CHUNK: usize = 256;
+/// Entries looked at under one hold of the lock of a shard.
+const CHUNK: u32 = 256;
 
 /// How the last scan ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -248,14 +249,15 @@ impl Scan {
             }
             result = walker.attempt();
         }
-        drop(running);
+        let stopped = walker.stopped();
         self.set_progress(match result {
-            _ if walker.stopped() => Progress::Stopped,
+            _ if stopped => Progress::Stopped,
             Ok(()) => Progress::Done,
             Err(e) if e == EINTR => Progress::Interrupted,
             Err(_) => Progress::Failed,
         });
-        if walker.stopped() {
+        drop(running);
+        if stopped {
             return Ok(());
         }
         result
@@ -377,18 +379,19 @@ impl Walker<'_> {
     fn learning(&self) -> Result<KVVec<u64>> {
         let mut list = KVVec::new();
         for i in 0.. {
-            let mut from = 0;
+            let mut from = 0u32;
             loop {
                 // Allocates without the lock.
-                list.reserve(CHUNK, GFP_KERNEL)?;
+                list.reserve(CHUNK as usize, GFP_KERNEL)?;
                 let next = self.tracker.table.with_shard(i, |shard| {
-                    for _ in 0..CHUNK {
-                        let (entry, pfn) = shard.next_learning(from)?;
-                        from = entry.checked_add(1)?;
+                    let end = shard.nr_slots().0.min(from.saturating_add(CHUNK));
+                    for pfn in (from..end).filter_map(|entry| shard.learning_at(entry)) {
                         // Cannot fail: there is room.
                         let _ = list.push(pfn, GFP_NOWAIT);
                     }
-                    Some(())
+                    let more = from < end;
+                    from = end;
+                    more.then_some(())
                 });
                 match next {
                     None => return Ok(list),
@@ -400,21 +403,18 @@ impl Walker<'_> {
         Ok(list)
     }
 
-    fn adopt(&self, pfn: u64, stopped: bool) -> Adoption {
+    /// Adopts a folio, or gives it up if that cannot be and `hopeless` says so of why.
+    fn adopt_or_lose(&self, pfn: u64, hopeless: impl Fn(Adoption) -> bool) -> Adoption {
         let env = self.tracker.env();
-        let adoption = self
-            .tracker
-            .table
-            .with(pfn, |shard| shard.adopt(pfn, stopped, &env));
+        let adoption = self.tracker.table.with(pfn, |shard| {
+            let adoption = shard.adopt(pfn, false, &env);
+            if !matches!(adoption, Adoption::Adopted | Adoption::Gone) && hopeless(adoption) {
+                self.scan.unseen.fetch_add(1, Relaxed);
+                shard.lose(pfn, LostReason::UnseenMm, &env);
+            }
+            adoption
+        });
         adoption.unwrap_or(Adoption::Gone)
-    }
-
-    fn unseen(&self, pfn: u64) {
-        let env = self.tracker.env();
-        self.scan.unseen.fetch_add(1, Relaxed);
-        self.tracker
-            .table
-            .with(pfn, |shard| shard.lose(pfn, LostReason::UnseenMm, &env));
     }
 
     /// Adopts what is known as a whole.
@@ -430,19 +430,22 @@ impl Walker<'_> {
             quiesce::wait_for_calls();
             let mut busy = KVVec::with_capacity(list.len(), GFP_KERNEL)?;
             for pfn in list.iter().copied() {
-                match self.adopt(pfn, false) {
-                    Adoption::Adopted | Adoption::Gone => {}
-                    Adoption::Busy => busy.push(pfn, GFP_KERNEL)?,
-                    Adoption::Differs if round >= PATIENCE => self.unseen(pfn),
-                    Adoption::Differs => {}
+                let hopeless = |why| round >= PATIENCE && why == Adoption::Differs;
+                if self.adopt_or_lose(pfn, hopeless) == Adoption::Busy {
+                    busy.push(pfn, GFP_KERNEL)?;
                 }
             }
             for some in busy.chunks(STOPPED) {
+                if self.stopped() {
+                    break;
+                }
                 pause()?;
                 self.scan.stops.fetch_add(1, Relaxed);
                 quiesce::while_stopped(&|| {
-                    for pfn in some {
-                        self.adopt(*pfn, true);
+                    let env = self.tracker.env();
+                    for pfn in some.iter().copied() {
+                        let table = &self.tracker.table;
+                        table.with(pfn, |shard| shard.adopt(pfn, true, &env));
                     }
                 })?;
             }
@@ -455,9 +458,7 @@ impl Walker<'_> {
         // Without memory for a list, calls and the next scan still know which folios those are.
         let list = self.learning().unwrap_or_default();
         for pfn in list.iter().copied() {
-            if self.adopt(pfn, false) != Adoption::Adopted {
-                self.unseen(pfn);
-            }
+            self.adopt_or_lose(pfn, |_| true);
         }
     }
 }

@@ -31,17 +31,25 @@ use crate::{
     operation,
     quiesce,
     scan::Scan,
+    selftest::{
+        without_blind,
+        Hook, //
+    },
     tracker::{
         AskHook,
         ProgressHook,
         RareHook,
         RmapHook,
         Tracker, //
-    }, //
+    },
+    who::blind_tasks, //
 };
 
 /// Smallest bound of the shadow's memory.
 const MIN_BYTES: usize = 8 << 20;
+
+/// Most times that the hooks with exit are placed anew.
+const MAX_PLACINGS: u32 = 4;
 
 /// The shadow's share of memory if no bound is given.
 const RAM_SHARE: usize = 256;
@@ -74,29 +82,25 @@ struct Hooks {
     _ask: Option<Pin<KBox<entry::Registration<AskHook>>>>,
     _rmap: Pin<KBox<entry::Registration<RmapHook>>>,
     progress: Pin<KBox<call::Registration<ProgressHook>>>,
-    rare: Pin<KBox<call::Registration<RareHook>>>,
+    /// `None` only while it is placed anew.
+    rare: Option<Pin<KBox<call::Registration<RareHook>>>>,
 }
 
 impl Hooks {
     fn new(tracker: &Arc<Tracker>) -> Result<Self> {
-        let (rmap_sites, progress_sites, rare_sites) = tracker.sites();
-        let rare = KBox::pin_init(
-            call::Registration::new(
-                rare_sites.ips(),
-                Arc::new(RareHook(tracker.clone()), GFP_KERNEL)?,
-            ),
-            GFP_KERNEL,
-        )?;
+        let (rmap_sites, progress_sites, _) = tracker.sites();
+        // What is placed later runs earlier: the hooks with exit run first, see `crosscheck`.
         let progress = KBox::pin_init(
             call::Registration::new(
-                progress_sites.ips(),
+                without_blind(Hook::progress(0), progress_sites.ips()),
                 Arc::new(ProgressHook(tracker.clone()), GFP_KERNEL)?,
             ),
             GFP_KERNEL,
         )?;
+        let rare = Some(Self::rare(tracker)?);
         let rmap = KBox::pin_init(
             entry::Registration::new(
-                rmap_sites.ips(),
+                without_blind(Hook::rmap(0), rmap_sites.ips()),
                 Arc::new(RmapHook(tracker.clone()), GFP_KERNEL)?,
             ),
             GFP_KERNEL,
@@ -120,10 +124,49 @@ impl Hooks {
         })
     }
 
+    fn rare(tracker: &Arc<Tracker>) -> Result<Pin<KBox<call::Registration<RareHook>>>> {
+        let (_, _, rare_sites) = tracker.sites();
+        KBox::pin_init(
+            call::Registration::new(
+                without_blind(Hook::rare(0), rare_sites.ips()),
+                Arc::new(RareHook(tracker.clone()), GFP_KERNEL)?,
+            ),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Places the hooks with exit anew while there are tasks that were being forked when that was done:
+    /// the first of such hooks, if nobody else has any, gives a return stack to all tasks that there are.
+    ///
+    /// To be called when the forks of that time are over.
+    fn see_all_tasks(&mut self, tracker: &Arc<Tracker>) -> Result {
+        for _ in 0..MAX_PLACINGS {
+            if blind_tasks() == 0 {
+                break;
+            }
+            self.rare = None;
+            // Of those that were open, nobody sees the end.
+            tracker.windows.clear();
+            self.rare = Some(Self::rare(tracker)?);
+            wait_for_all()?;
+        }
+        Ok(())
+    }
+
     /// Returns how many calls the kernel admits it did not report.
     fn missed(&self) -> u64 {
-        self.rare.missed().saturating_add(self.progress.missed())
+        let rare = self.rare.as_ref().map_or(0, |rare| rare.missed());
+        rare.saturating_add(self.progress.missed())
     }
+}
+
+/// Waits for rmap calls, forks and mremaps that have begun.
+fn wait_for_all() -> Result {
+    quiesce::wait_for_calls();
+    for mm in MmRef::all()? {
+        mm.wait_for_writers()?;
+    }
+    Ok(())
 }
 
 struct State {
@@ -204,8 +247,12 @@ impl Session {
         Ok(())
     }
 
-    /// Does the first; returns false if it is on.
-    fn switch_on(&self) -> Result<bool> {
+    /// Switches tracking on without a scan; returns false if it is on.
+    ///
+    /// # Errors
+    ///
+    /// See [`Session::enable`].
+    pub(crate) fn switch_on(&self) -> Result<bool> {
         let mut state = self.state.lock();
         if state.hooks.is_some() {
             return Ok(false);
@@ -226,11 +273,9 @@ impl Session {
 
     fn start(&self) -> Result<Hooks> {
         self.tracker.table.attach(self.bytes)?;
-        let hooks = Hooks::new(&self.tracker)?;
-        quiesce::wait_for_calls();
-        for mm in MmRef::all()? {
-            mm.wait_for_writers()?;
-        }
+        let mut hooks = Hooks::new(&self.tracker)?;
+        wait_for_all()?;
+        hooks.see_all_tasks(&self.tracker)?;
         self.scan.restart();
         self.tracker.begin_session();
         quiesce::while_stopped(&|| self.tracker.set_armed(true))?;

@@ -212,6 +212,8 @@ struct fmi_walk {
 };
 
 void fmi_walk_range(const struct fmi_walk *walk);
+bool fmi_vma_is_at(struct mm_struct *mm, const struct vm_area_struct *vma,
+		   unsigned long addr);
 unsigned long fmi_walk_some(const struct fmi_walk *walk, unsigned int *budget);
 void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
 		       const struct vm_area_struct *vma, unsigned long va,

@@ -56,14 +56,18 @@ use crate::{
     },
     operation,
     raw::fmi_site as Site,
+    selftest::Hook,
     table::Table,
     window::Windows, //
 };
 
 mod asked;
+mod crosscheck;
+mod losing;
 mod rare;
 
 pub(crate) use asked::AskHook;
+use crosscheck::Crosscheck;
 pub(crate) use rare::{
     ProgressHook,
     RareHook, //
@@ -82,12 +86,15 @@ pub(crate) struct Tracker {
     /// The last cases of each disagreement.
     #[pin]
     pub(crate) examples: Store,
+    /// Calls that a hook with exit did not see.
+    #[pin]
+    pub(crate) crosscheck: Crosscheck,
     armed: Atomic<bool>,
     /// How often tracking was switched on.
     session: Atomic<u64>,
     rmap_sites: Sites<12>,
     rare_sites: Sites<5>,
-    progress_sites: Sites<3>,
+    progress_sites: Sites<5>,
     ask_sites: Sites<NR_ASKERS>,
     unknown_sites: Atomic<u64>,
     unreadable: Atomic<u64>,
@@ -124,6 +131,7 @@ impl Tracker {
                 table,
                 windows <- Windows::new(),
                 examples <- examples,
+                crosscheck <- Crosscheck::new(),
                 armed: Atomic::new(false),
                 session: Atomic::new(0),
                 rmap_sites,
@@ -141,7 +149,7 @@ impl Tracker {
     }
 
     /// Returns where to hook: rmap functions, progress of forks, rare functions.
-    pub(crate) fn sites(&self) -> (&Sites<12>, &Sites<3>, &Sites<5>) {
+    pub(crate) fn sites(&self) -> (&Sites<12>, &Sites<5>, &Sites<5>) {
         (&self.rmap_sites, &self.progress_sites, &self.rare_sites)
     }
 
@@ -171,6 +179,7 @@ impl Tracker {
     ///
     /// To be exact it must be switched on while no rmap call is running.
     pub(crate) fn set_armed(&self, armed: bool) {
+        self.crosscheck.clear();
         self.armed.store(armed, Release);
     }
 
@@ -194,6 +203,12 @@ impl Tracker {
         )
     }
 
+    /// Returns whether ftrace has shut itself down, so that no hook is called any more. Sleeps.
+    pub(crate) fn hooks_dead(&self) -> bool {
+        let [ip, ..] = self.rmap_sites.ips();
+        entry::is_dead(ip)
+    }
+
     /// Returns how often an asker was not listened to, because interrupts were off.
     pub(crate) fn asked_irqs_off(&self) -> u64 {
         self.asked_irqs_off.load(Relaxed)
@@ -203,6 +218,7 @@ impl Tracker {
     pub(crate) fn reset_counters(&self) {
         self.table.reset_counters();
         self.windows.reset();
+        self.crosscheck.reset();
         self.unknown_sites.store(0, Relaxed);
         self.unreadable.store(0, Relaxed);
         self.blind.store(0, Relaxed);
@@ -210,6 +226,7 @@ impl Tracker {
     }
 
     fn rmap(&self, function: RmapFunction, folio: Folio<'_>, caller: usize, args: &Args<'_>) {
+        Hook::rmap(function as usize).saw();
         if function == RmapFunction::MoveAnon {
             return self.move_anon(folio, args);
         }

@@ -286,3 +286,19 @@ unsigned long fmi_walk_some(const struct fmi_walk *walk, unsigned int *budget)
 	*budget = leafwalk.budget;
 	return next;
 }
+
+/**
+ * fmi_vma_is_at - whether a VMA is in the tree of an MM
+ * @mm: the MM
+ * @vma: the VMA; compared only
+ * @addr: an address
+ *
+ * Context: any; the MM is in use by the caller.
+ *
+ * Return: whether @addr is in @vma.
+ */
+bool fmi_vma_is_at(struct mm_struct *mm, const struct vm_area_struct *vma,
+		   unsigned long addr)
+{
+	return mtree_load(&mm->mm_mt, addr) == vma;
+}

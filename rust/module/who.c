@@ -8,6 +8,7 @@
 #include <linux/pid_namespace.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/stddef.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -57,4 +58,46 @@ int fmi_process_of_mm(const struct mm_struct *mm)
 	rcu_read_unlock();
 #endif
 	return pid;
+}
+
+/* Whether a task is at this address; the pointer is compared only. */
+bool fmi_task_exists(const struct task_struct *task)
+{
+	const struct task_struct *leader, *thread;
+	bool exists = false;
+
+	rcu_read_lock();
+	for_each_process_thread(leader, thread) {
+		if (thread == task) {
+			exists = true;
+			goto out;
+		}
+	}
+out:
+	rcu_read_unlock();
+	return exists;
+}
+
+/**
+ * fmi_blind_tasks - tasks that exit hooks do not see
+ *
+ * A task that was being forked when the first exit hook was placed has no return
+ * stack, and does not get one unless all exit hooks go and come again.
+ *
+ * Return: their number.
+ */
+unsigned int fmi_blind_tasks(void)
+{
+	unsigned int nr = 0;
+#ifdef CONFIG_FUNCTION_GRAPH_TRACER
+	const struct task_struct *leader, *thread;
+
+	rcu_read_lock();
+	for_each_process_thread(leader, thread) {
+		if (thread->mm && !READ_ONCE(thread->ret_stack))
+			nr++;
+	}
+	rcu_read_unlock();
+#endif
+	return nr;
 }

@@ -6,6 +6,7 @@
 #include <linux/types.h>
 
 struct mm_struct;
+struct task_struct;
 
 enum {
 	FMI_COMM_LEN = 16,
@@ -13,5 +14,7 @@ enum {
 
 bool fmi_comm_of_pid(int pid, char *comm);
 int fmi_process_of_mm(const struct mm_struct *mm);
+unsigned int fmi_blind_tasks(void);
+bool fmi_task_exists(const struct task_struct *task);
 
 #endif

@@ -24,4 +24,16 @@ impl fmi_model::Names for KernelNames {
     }
 }
 
+/// Returns whether there is a task with this identity.
+pub(crate) fn task_exists(task: usize) -> bool {
+    // SAFETY: The pointer is compared, not dereferenced.
+    unsafe { raw::fmi_task_exists(task as *const _) }
+}
+
+/// Returns the number of tasks that exit hooks do not see.
+pub(crate) fn blind_tasks() -> u32 {
+    // SAFETY: Only reads tasks.
+    unsafe { raw::fmi_blind_tasks() }
+}
+
 const _: () = assert!(raw::FMI_COMM_LEN == 16);

@@ -40,6 +40,13 @@ pub(crate) struct CopyWindow {
     end: usize,
 }
 
+impl CopyWindow {
+    /// Returns the MMs copied from and to.
+    pub(crate) fn mms(&self) -> (usize, usize) {
+        (self.src_mm, self.dst_mm)
+    }
+}
+
 /// What kind of window it is.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
@@ -47,12 +54,12 @@ pub(crate) enum Kind {
     Copy(CopyWindow),
     /// mremap moves a range.
     Move {
+        /// The MM.
+        mm: usize,
         /// The VMA moved from.
         old_vma: usize,
         /// The VMA moved to.
         new_vma: usize,
-        /// The MM of both.
-        mm: usize,
         /// First address moved from.
         old_addr: usize,
         /// Address it moves to.
@@ -94,11 +101,14 @@ impl Kind {
     }
 }
 
+/// One window.
 #[derive(Clone, Copy)]
-struct Window {
-    ticket: u64,
+pub(crate) struct Window {
+    /// Names it.
+    pub(crate) ticket: u64,
     task: usize,
-    kind: Kind,
+    /// What it is.
+    pub(crate) kind: Kind,
 }
 
 /// The running task's unfinished copy of a VMA.
@@ -173,6 +183,8 @@ fn overlap(a: (usize, usize), b: (usize, usize)) -> bool {
 pub(crate) struct Windows {
     #[pin]
     open: SpinLock<Open>,
+    /// The last ticket of windows that are not to be counted any more.
+    uncounted: Atomic<u64>,
     /// Length of the list, for a look without the lock.
     nr: Atomic<usize>,
     /// Windows that were not closed by the exit of the function that opened them.
@@ -188,6 +200,7 @@ impl Windows {
             let windows = KVVec::with_capacity(MAX_WINDOWS, GFP_KERNEL)?;
             Ok(try_pin_init!(Self {
                 open <- new_spinlock!(Open { windows, last_ticket: 0, most_tables: 0, roomless: 0 }),
+                uncounted: Atomic::new(0),
                 nr: Atomic::new(0),
                 abnormal: Atomic::new(0),
                 overflow: Atomic::new(0),
@@ -265,18 +278,19 @@ impl Windows {
         })
     }
 
-    /// Returns the unfinished move of `task`.
-    pub(crate) fn move_of(&self, task: usize) -> Option<OpenMove> {
+    /// Returns the unfinished move of `task` in this MM, or in whatever MM.
+    pub(crate) fn move_of(&self, task: usize, in_mm: Option<usize>) -> Option<OpenMove> {
         let open = self.open.lock();
         open.windows.iter().find_map(|w| match w.kind {
             Kind::Move {
+                mm,
                 new_vma,
                 old_addr,
                 new_addr,
                 len,
                 mark,
                 ..
-            } if w.task == task => Some(OpenMove {
+            } if w.task == task && in_mm.is_none_or(|of| of == mm) => Some(OpenMove {
                 ticket: w.ticket,
                 new_vma,
                 delta: new_addr.wrapping_sub(old_addr),
@@ -287,18 +301,27 @@ impl Windows {
         })
     }
 
-    /// Closes windows that `task` left open, and counts them.
+    /// Closes a window that `task` left open, and counts it.
     ///
-    /// A task has one window at a time, so when it opens another none may be open. Returns whether
-    /// there was one.
-    pub(crate) fn close_stale(&self, task: usize) -> bool {
-        let mut stale = false;
-        while let Some(ticket) = self.find(task, |_| true) {
-            self.close(ticket);
-            self.abnormal.fetch_add(1, Relaxed);
-            stale = true;
+    /// A task has one window at a time, so when it opens another none may be open.
+    pub(crate) fn take_stale(&self, task: usize) -> Option<Window> {
+        let open = self.open.lock();
+        let stale = open.windows.iter().find(|w| w.task == task).copied();
+        drop(open);
+        let stale = stale?;
+        self.close(stale.ticket);
+        self.abnormal.fetch_add(1, Relaxed);
+        Some(stale)
+    }
+
+    /// Returns ticket and task of the first window that was opened after this ticket.
+    pub(crate) fn next_open(&self, ticket: u64) -> Option<(u64, usize)> {
+        if !self.any_open() {
+            return None;
         }
-        stale
+        let open = self.open.lock();
+        let later = open.windows.iter().filter(|w| w.ticket > ticket);
+        later.map(|w| (w.ticket, w.task)).min()
     }
 
     /// Notes that a copy is over that found no room.
@@ -436,11 +459,17 @@ impl Windows {
         self.open.lock().most_tables
     }
 
+    /// Begins anew to count windows: those that are open now are not counted as opened.
+    pub(crate) fn uncount(&self) {
+        self.uncounted.store(self.open.lock().last_ticket, Relaxed);
+    }
+
     /// Returns `(opened, open, abnormal, overflow)`.
     pub(crate) fn counts(&self) -> (u64, u64, u64, u64) {
         let open = self.open.lock();
         (
-            open.last_ticket,
+            open.last_ticket
+                .saturating_sub(self.uncounted.load(Relaxed)),
             open.windows.len() as u64,
             self.abnormal.load(Relaxed),
             self.overflow.load(Relaxed),

@@ -24,6 +24,7 @@ mod history;
 mod learn;
 mod list;
 mod observe;
+mod owed;
 mod pages;
 mod readout;
 mod rekey;
@@ -115,6 +116,8 @@ pub struct ShardState {
     pub(crate) no_start: Option<u64>,
     /// Untracked adds that may be in flight.
     pub(crate) recent: track::Recent,
+    /// Removes that are to come.
+    pub(crate) debts: owed::Debts,
     /// Differences to be checked again.
     pub(crate) suspects: check::Suspects,
 }
@@ -133,6 +136,7 @@ impl ShardState {
             phase: 0,
             no_start: None,
             recent: track::Recent::new(),
+            debts: owed::Debts::default(),
             suspects: check::Suspects::default(),
         }
     }
@@ -146,6 +150,7 @@ impl ShardState {
         self.learning = false;
         self.no_start = None;
         self.recent = track::Recent::new();
+        self.debts = owed::Debts::default();
         self.suspects = check::Suspects::default();
     }
 

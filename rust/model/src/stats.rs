@@ -106,6 +106,8 @@ counters! {
     LearningDropped => "learning_dropped",
     /// Such folios all of whose mappings became known: they are tracked from then on.
     Adopted => "adopted",
+    /// Adds of page cache that came before the removes of what was mapped there.
+    AddEarly => "add_early",
     /// Moves of mappings.
     Moves => "moves",
     /// VMA boundaries that appeared or vanished inside a mapped folio, told by an event of the VMA.

@@ -58,7 +58,7 @@ impl Audit {
     pub(super) fn check_records(
         &mut self,
         tracker: &Tracker,
-        mms: &Mms,
+        mms: &Mms<'_>,
         go_on: GoOn<'_>,
     ) -> Result {
         let mut chunk = KVec::with_capacity(CHUNK as usize, GFP_KERNEL)?;
@@ -109,7 +109,7 @@ impl Audit {
     fn check_record(
         &mut self,
         tracker: &Tracker,
-        mms: &Mms,
+        mms: &Mms<'_>,
         wanted: &Wanted,
         again: &mut KVVec<Wanted>,
     ) -> Result {
@@ -140,7 +140,7 @@ impl Audit {
     fn look_again(
         &mut self,
         tracker: &Tracker,
-        mms: &Mms,
+        mms: &Mms<'_>,
         again: &mut KVVec<Wanted>,
         go_on: GoOn<'_>,
     ) -> Result {

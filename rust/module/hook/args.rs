@@ -98,7 +98,8 @@ impl<'a> Vma<'a> {
 
     /// Returns the VMA that the running task has not finished to move to.
     pub(crate) fn of_open_move(open: &'a OpenMove) -> Self {
-        // INVARIANT: `move_page_tables()` has not returned, so the VMA is valid and write-locked.
+        // INVARIANT: `move_page_tables()` has not returned, so the VMA is valid and write-locked; or
+        // the VMA is in the tree of an MM that the task is using.
         Self(open.new_vma as *mut _, PhantomData)
     }
 
@@ -152,6 +153,16 @@ impl<'a> Vma<'a> {
         let vma = unsafe { bindings::find_vma(raw::fmi_vma_mm(self.0), addr) };
         // INVARIANT: The mmap lock keeps the VMA in the tree.
         (!vma.is_null()).then_some(Self(vma, PhantomData))
+    }
+}
+
+impl OpenMove {
+    /// Returns whether the VMA moved to is where the move ends, in the MM that the running task is
+    /// changing page tables of.
+    pub(crate) fn vma_is_there(&self, mm: usize) -> bool {
+        let last = self.end.wrapping_sub(1);
+        // SAFETY: The task uses the MM. The VMA is compared only.
+        unsafe { raw::fmi_vma_is_at(mm as *mut _, self.new_vma as *const _, last) }
     }
 }
 
@@ -376,16 +387,22 @@ impl<'a> RareCall<'a> {
         }))
     }
 
-    fn read_move(args: &Args<'a>) -> Result<Option<Self>> {
+    /// Returns from which VMA to which one is moved, and the rest; `None` if it makes no sense.
+    fn move_of(args: &Args<'a>) -> Option<(Vma<'a>, Vma<'a>, raw::fmi_move)> {
         let mut found = raw::fmi_move::default();
         // SAFETY: The argument of move_page_tables() is a structure that begins like the one the
         // shim reads, and it is live during the call.
         if !unsafe { raw::fmi_read_move(args.get(0), &mut found) } {
-            return Err(EINVAL);
+            return None;
         }
         // INVARIANT: Both VMAs are write-locked during the call.
         let old = Vma(found.old_vma, PhantomData);
         let new = Vma(found.new_vma, PhantomData);
+        Some((old, new, found))
+    }
+
+    fn read_move(args: &Args<'a>) -> Result<Option<Self>> {
+        let (old, new, found) = Self::move_of(args).ok_or(EINVAL)?;
         Ok((found.len != 0 && !old.is_hugetlb()).then_some(Self::Move {
             old,
             new,
@@ -393,6 +410,13 @@ impl<'a> RareCall<'a> {
             new_addr: found.new_addr,
             len: found.len,
         }))
+    }
+
+    /// Returns whether the function at this position has a second hook, see [`CheckedCall`].
+    ///
+    /// What `copy_huge_pmd()` copies is found at the end of the copy of the VMA at the latest.
+    pub(crate) fn is_checked(position: usize) -> bool {
+        position != 1
     }
 
     /// Packs the call for its exit handler.
@@ -465,31 +489,89 @@ pub(crate) enum ProgressCall<'a> {
         /// The PMD entry that the table will hang from, as an identity.
         pmd: usize,
     },
-    /// `copy_page_range()` or `move_page_tables()`: mappings of this VMA are copied or moved.
-    Source(Vma<'a>),
+    /// A function that is hooked with exit, too.
+    Rare(CheckedCall<'a>),
+}
+
+/// A call at whose entry is checked whether the hook with exit sees it.
+pub(crate) enum CheckedCall<'a> {
+    /// `copy_page_range()`: from this VMA.
+    Copy(Vma<'a>),
+    /// `move_page_tables()`: from this VMA.
+    Move(Vma<'a>),
+    /// `move_pages_huge_pmd()`.
+    UffdMove {
+        /// The MM, as an identity.
+        mm: usize,
+        /// Address moved from.
+        src_addr: usize,
+    },
+    /// `vma_adjust_trans_huge()`: the VMA, and the range that it will have.
+    AdjustVma {
+        /// The VMA, with its old range.
+        vma: Vma<'a>,
+        /// Its new first address.
+        start: usize,
+        /// Its new end.
+        end: usize,
+    },
+}
+
+impl CheckedCall<'_> {
+    /// Returns the position of the function in [`RareCall::NAMES`].
+    pub(crate) fn function(&self) -> usize {
+        match self {
+            Self::Copy(_) => 0,
+            Self::Move(_) => 2,
+            Self::UffdMove { .. } => 3,
+            Self::AdjustVma { .. } => 4,
+        }
+    }
+
+    /// Returns the MM whose mappings are copied or moved, as an identity.
+    pub(crate) fn mm(&self) -> usize {
+        match self {
+            Self::Copy(vma) | Self::Move(vma) | Self::AdjustVma { vma, .. } => vma.mm(),
+            Self::UffdMove { mm, .. } => *mm,
+        }
+    }
 }
 
 impl<'a> ProgressCall<'a> {
     /// The symbols.
-    pub(crate) const NAMES: &'static [&'static CStr; 3] =
-        &[c"__pte_alloc", c"copy_page_range", c"move_page_tables"];
+    pub(crate) const NAMES: &'static [&'static CStr; 5] = &[
+        c"__pte_alloc",
+        c"copy_page_range",
+        c"move_page_tables",
+        c"move_pages_huge_pmd",
+        c"vma_adjust_trans_huge",
+    ];
 
     /// Reads the arguments of the function at this position of [`Self::NAMES`].
     ///
-    /// Returns `None` for a call that moves nothing that is tracked, or that the exit hook counts
-    /// as not understood.
+    /// Returns `None` for one whose arguments do not make sense; the hook with exit counts it.
     pub(crate) fn read(position: usize, args: &Args<'a>) -> Option<Self> {
-        match position {
-            0 => Some(Self::PteAlloc {
+        // INVARIANT: As in `RareCall::read()`.
+        let vma = |n| Vma(args.get(n) as *mut _, PhantomData);
+        Some(Self::Rare(match position {
+            0 => {
+                return Some(Self::PteAlloc {
+                    mm: args.get(0),
+                    pmd: args.get(1),
+                })
+            }
+            1 => CheckedCall::Copy(vma(1)),
+            2 => CheckedCall::Move(RareCall::move_of(args)?.0),
+            3 => CheckedCall::UffdMove {
                 mm: args.get(0),
-                pmd: args.get(1),
-            }),
-            // INVARIANT: As in `RareCall::read()`.
-            1 => Some(Self::Source(Vma(args.get(1) as *mut _, PhantomData))),
-            _ => match RareCall::read_move(args) {
-                Ok(Some(RareCall::Move { old, .. })) => Some(Self::Source(old)),
-                _ => None,
+                src_addr: args.get(7),
             },
-        }
+            4 => CheckedCall::AdjustVma {
+                vma: vma(0),
+                start: args.get(1),
+                end: args.get(2),
+            },
+            _ => return None,
+        }))
     }
 }

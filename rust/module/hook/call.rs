@@ -18,7 +18,10 @@ use kernel::{
     types::Opaque, //
 };
 
-use super::args::Args;
+use super::{
+    args::Args,
+    sites::present, //
+};
 use crate::raw;
 
 /// What the entry handler leaves for the exit handler: the arguments are gone by then.
@@ -58,15 +61,16 @@ unsafe impl<T: Handler> Send for Registration<T> {}
 unsafe impl<T: Handler> Sync for Registration<T> {}
 
 impl<T: Handler> Registration<T> {
-    /// Hooks entry and exit of the functions at these addresses, see [`super::sites`].
+    /// Hooks entry and exit of the functions at these addresses, see [`super::sites`]; 0 is none.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EBUSY` if ftrace is switched off.
+    /// `ENOMEM`; `EINVAL` if there is no function; `EBUSY` if ftrace is switched off.
     pub(crate) fn new<const N: usize>(
-        mut ips: [usize; N],
+        ips: [usize; N],
         handler: Arc<T>,
     ) -> impl PinInit<Self, Error> {
+        let (mut there, nr) = present(ips);
         try_pin_init!(Self {
             // Initialised first: the callbacks may run before `new()` returns.
             handler,
@@ -80,7 +84,7 @@ impl<T: Handler> Registration<T> {
                 // SAFETY: `slot` is valid for writes.
                 unsafe { slot.write(fprobe) };
                 // SAFETY: `slot` is pinned and initialised, and `drop()` unregisters it.
-                to_result(unsafe { raw::register_fprobe_ips(slot, ips.as_mut_ptr(), N as c_int) })
+                to_result(unsafe { raw::register_fprobe_ips(slot, there.as_mut_ptr(), nr as c_int) })
             }),
             _pin: PhantomPinned,
         } ? Error)

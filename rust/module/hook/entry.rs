@@ -19,7 +19,10 @@ use kernel::{
     types::Opaque, //
 };
 
-use super::args::Args;
+use super::{
+    args::Args,
+    sites::present, //
+};
 use crate::raw;
 
 /// What an entry hook does.
@@ -60,12 +63,7 @@ impl<T: Handler> Registration<T> {
         ips: [usize; N],
         handler: Arc<T>,
     ) -> impl PinInit<Self, Error> {
-        let mut there = [0; N];
-        let mut nr = 0;
-        for (to, ip) in there.iter_mut().zip(ips.into_iter().filter(|ip| *ip != 0)) {
-            *to = ip;
-            nr += 1;
-        }
+        let (mut there, nr) = present(ips);
         try_pin_init!(Self {
             // Initialised first: the callback may run before `new()` returns.
             handler,
@@ -83,7 +81,7 @@ impl<T: Handler> Registration<T> {
                 }
                 // SAFETY: `slot` is pinned and initialised; on success `drop()` unregisters it.
                 let result = to_result(unsafe {
-                    raw::ftrace_set_filter_ips(slot, there.as_mut_ptr(), nr, 0, 1)
+                    raw::ftrace_set_filter_ips(slot, there.as_mut_ptr(), nr as c_uint, 0, 1)
                 })
                 // SAFETY: As above.
                 .and_then(|()| to_result(unsafe { bindings::register_ftrace_function(slot) }));
@@ -112,6 +110,22 @@ impl<T: Handler> Registration<T> {
         // SAFETY: `fregs` is valid until this function returns.
         let args = unsafe { Args::new(fregs) };
         this.handler.entry(ip, parent_ip, args);
+    }
+}
+
+/// Returns whether ftrace has shut itself down after a failure of its own: then hooks are registered and
+/// never called.
+///
+/// `ip` is the address of any function that can be hooked. Sleeps.
+pub(crate) fn is_dead(ip: usize) -> bool {
+    let ops = Opaque::new(pin_init::zeroed::<bindings::ftrace_ops>());
+    // SAFETY: The ops is initialised and not registered, so nobody else knows it; the filter that it
+    // is given is freed. A filter is refused for that reason only.
+    unsafe {
+        let mut ip = ip as c_ulong;
+        let result = to_result(raw::ftrace_set_filter_ips(ops.get(), &mut ip, 1, 0, 1));
+        bindings::ftrace_free_filter(ops.get());
+        result == Err(ENODEV)
     }
 }
 

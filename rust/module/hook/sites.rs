@@ -184,6 +184,17 @@ impl<const N: usize> Sites<N> {
     }
 }
 
+/// Returns the addresses that are not 0, and how many they are.
+pub(super) fn present<const N: usize>(ips: [usize; N]) -> ([usize; N], usize) {
+    let mut there = [0; N];
+    let mut nr = 0;
+    for (to, ip) in there.iter_mut().zip(ips.into_iter().filter(|ip| *ip != 0)) {
+        *to = ip;
+        nr += 1;
+    }
+    (there, nr)
+}
+
 /// Returns the addresses of the functions with these names, in any order.
 fn resolve(names: &[&'static CStr]) -> Result<KVec<usize>> {
     let fprobe = raw::fprobe {

@@ -52,6 +52,16 @@ impl File<Control> for Stats {
         seq_print!(m, "version: 1\n");
         seq_print!(m, "enabled: {}\n", u8::from(control.session.enabled()));
         seq_print!(m, "hooks: ftrace\n");
+        let selftest = *control.selftest.lock();
+        seq_print!(m, "selftest: {selftest}\n");
+        let mut none = "none";
+        seq_print!(m, "selftest_unreached: ");
+        for (n, hook) in selftest.unreached().enumerate() {
+            none = "";
+            let separator = if n == 0 { "" } else { "," };
+            seq_print!(m, "{separator}{}", hook.function());
+        }
+        seq_print!(m, "{none}\n");
         seq_print!(m, "since_ns: {}\n", control.since_ns(Group::Stats));
         super::scan::stats(control, m);
         seq_print!(m, "lost: {}\n", sum("lost_"));
@@ -59,8 +69,10 @@ impl File<Control> for Stats {
         seq_print!(m, "mismatches: {}\n", check::mismatches());
         seq_print!(m, "missed_calls: {}\n", control.session.missed());
         seq_print!(m, "windows_abnormal: {abnormal}\n");
+        seq_print!(m, "windows_missed: {}\n", tracker.crosscheck.missed());
         seq_print!(m, "windows_overflow: {overflow}\n");
         seq_print!(m, "blind_calls: {blind}\n");
+        seq_print!(m, "hooks_dead: {}\n", u8::from(tracker.hooks_dead()));
         seq_print!(m, "hooks_unknown_site: {unknown_sites}\n");
         seq_print!(m, "asked_irqs_off: {}\n", tracker.asked_irqs_off());
         seq_print!(m, "hooks_unreadable: {unreadable}\n");

@@ -25,6 +25,7 @@ use crate::{
     hook::{
         args::{
             Args,
+            CheckedCall,
             ProgressCall,
             RareCall,
             Vma, //
@@ -39,6 +40,10 @@ use crate::{
         current_task, //
     },
     raw::fmi_site as Site,
+    selftest::{
+        loses_exit,
+        Hook, //
+    },
     walk::{
         Range,
         Visitor, //
@@ -73,9 +78,7 @@ impl Tracker {
 
     fn copy_begins(&self, dst: &Vma<'_>, src: &Vma<'_>) {
         let task = current_task();
-        if self.windows.close_stale(task) {
-            self.lose_range(src);
-        }
+        self.close_stale(task);
         let kind = window::Kind::copy(
             src.mm(),
             dst.mm(),
@@ -203,6 +206,42 @@ impl Tracker {
         split
     }
 
+    /// Loses what a call concerns, at its entry, if the hook with exit does not see it.
+    fn check_seen(&self, call: &CheckedCall<'_>) {
+        if !self.armed() {
+            return;
+        }
+        let mut found = self
+            .crosscheck
+            .at_entry(current_task(), call.function(), call.mm());
+        if let Some(mm) = found.earlier {
+            self.lose_mm(mm);
+        }
+        if !current_has_return_stack() {
+            // This is the reason, if it was missed: known at once in any case.
+            self.blind.fetch_add(1, Relaxed);
+            found.missed = true;
+        }
+        if !found.missed {
+            return;
+        }
+        match call {
+            CheckedCall::Copy(vma) | CheckedCall::Move(vma) if vma.is_hugetlb() => {}
+            CheckedCall::Copy(vma) | CheckedCall::Move(vma) => self.lose_range(vma),
+            // The PMD lock is held.
+            CheckedCall::UffdMove { mm, src_addr } => self.lose_at(*mm, *src_addr),
+            CheckedCall::AdjustVma { vma, start, end } => {
+                let g = self.table.geometry();
+                let reach = 1usize << (g.page_shift + g.max_order);
+                for edge in [*start, *end, vma.start(), vma.end()] {
+                    Range::of_hooked(vma, edge.saturating_sub(reach), edge.saturating_add(reach))
+                        .any_vma()
+                        .walk(&mut LoseVisitor(self));
+                }
+            }
+        }
+    }
+
     fn close_move(&self) {
         if let Some(ticket) = self.windows.ticket_of_move(current_task()) {
             self.windows.close(ticket);
@@ -324,6 +363,7 @@ impl ProgressHook {
             tracker.unknown_sites.fetch_add(1, Relaxed);
             return;
         };
+        Hook::progress(position).saw();
         match ProgressCall::read(position, args) {
             Some(ProgressCall::PteAlloc { mm, pmd }) => {
                 if !tracker.windows.any_open() {
@@ -333,18 +373,15 @@ impl ProgressHook {
                 if let Some(copy) = tracker.windows.copy_of(task, mm) {
                     // Everything before this PMD is copied: the forking task holds no PTL.
                     tracker.walk_copy(&copy, copy.end, pmd);
-                } else if let Some(open) = tracker.windows.move_of(task) {
-                    // Everything before this PMD has moved.
-                    tracker.moved(&open, open.end, pmd);
+                } else if let Some(open) = tracker.windows.move_of(task, Some(mm)) {
+                    // A move whose exit was missed looks as if it were open: then the VMA may be gone.
+                    if open.vma_is_there(mm) {
+                        // Everything before this PMD has moved.
+                        tracker.moved(&open, open.end, pmd);
+                    }
                 }
             }
-            Some(ProgressCall::Source(vma)) => {
-                if !current_has_return_stack() {
-                    // The exit hooks do not see this task, so what it copies or moves is not known.
-                    tracker.blind.fetch_add(1, Relaxed);
-                    tracker.lose_range(&vma);
-                }
-            }
+            Some(ProgressCall::Rare(call)) => tracker.check_seen(&call),
             None => {}
         }
     }
@@ -362,6 +399,11 @@ impl call::Handler for RareHook {
             tracker.unknown_sites.fetch_add(1, Relaxed);
             return false;
         };
+        if RareCall::is_checked(position) && tracker.armed() {
+            if let Some(mm) = tracker.crosscheck.with_exit(current_task(), position) {
+                tracker.lose_mm(mm);
+            }
+        }
         let mut call = match RareCall::read(position, &args) {
             Ok(Some(call)) => call,
             Ok(None) => return false,
@@ -382,9 +424,9 @@ impl call::Handler for RareHook {
                 new_addr,
                 len,
             } => Some(window::Kind::Move {
+                mm: old.mm(),
                 old_vma: old.id(),
                 new_vma: new.id(),
-                mm: new.mm(),
                 old_addr,
                 new_addr,
                 len,
@@ -407,15 +449,24 @@ impl call::Handler for RareHook {
         };
         if let Some(kind) = kind {
             let task = current_task();
-            tracker.windows.close_stale(task);
+            tracker.close_stale(task);
             tracker.windows.open(task, kind);
         }
         *saved = call.save();
         true
     }
 
-    fn exit(&self, _ip: usize, saved: &Saved, ret: usize) {
+    fn exit(&self, ip: usize, saved: &Saved, ret: usize) {
         let tracker = &*self.0;
+        if let Some(position) = tracker.rare_sites.lookup(ip) {
+            if loses_exit(Hook::rare(position)) {
+                return;
+            }
+            Hook::rare(position).saw();
+            if RareCall::is_checked(position) {
+                tracker.crosscheck.returns(current_task());
+            }
+        }
         match RareCall::restore(saved) {
             Some(RareCall::CopyRange { dst, .. }) => tracker.copy_ends(&dst),
             Some(RareCall::CopyHugePmd { dst_mm, addr }) => {
@@ -437,7 +488,7 @@ impl call::Handler for RareHook {
                     mark: new_addr,
                     end,
                 };
-                let open = tracker.windows.move_of(current_task());
+                let open = tracker.windows.move_of(current_task(), None);
                 tracker.moved(&open.unwrap_or(roomless), end, 0);
                 tracker.close_move();
             }

@@ -30,10 +30,7 @@ use super::{
     Shard,
     State, //
 };
-use crate::bits::{
-    index,
-    pages_of_order, //
-};
+use crate::bits::pages_of_order;
 use crate::figures::up;
 use crate::kernel::Expected;
 use crate::planes::Step;
@@ -57,8 +54,10 @@ pub enum Adoption {
     Adopted,
     /// No such folio is learning, any more.
     Gone,
-    /// Calls may be in flight, or a copy is open that involves it.
+    /// Calls may be in flight.
     Busy,
+    /// A copy is open that involves it.
+    Copied,
     /// The kernel counts other mappings than those that are known.
     Differs,
 }
@@ -96,13 +95,10 @@ impl Shard<'_> {
         self.state.learning
     }
 
-    /// Returns the next folio that is learning from a position on: its position and pfn.
-    pub fn next_learning(&self, from: u32) -> Option<(u32, u64)> {
-        let rest = self.entries.get(index(from)..)?;
-        (from..u32::MAX)
-            .zip(rest)
-            .find(|(_, entry)| entry.state == State::Learning)
-            .map(|(e, entry)| (e, entry.pfn))
+    /// Returns the pfn of the folio at a position, if it is learning.
+    pub fn learning_at(&self, e: u32) -> Option<u64> {
+        let entry = self.entry(e).ok()?;
+        (entry.state == State::Learning).then_some(entry.pfn)
     }
 
     /// Returns how the shard stands to a folio that is mapped.
@@ -169,6 +165,16 @@ impl Shard<'_> {
         c: &Call,
         env: &dyn Env,
     ) -> Result<Outcome, Fail> {
+        let entry = self.entry(e)?;
+        if entry.total == 0 {
+            // Kept for a copy that may hold mappings of it; by now it may be another folio.
+            let same = entry.order == c.order && entry.kind == c.kind;
+            let unmapped = matches!(c.op, Op::Add | Op::Touch) && c.kernel_unmapped;
+            if !same || unmapped || !self.is_pending(e, env)? {
+                self.drop_learning(e)?;
+                return Ok(self.call_absent(c, env));
+            }
+        }
         if self.entry(e)?.order != c.order {
             return Err(Fail::Inconsistent(Inconsistency::OrderChanged));
         }
@@ -383,8 +389,11 @@ impl Shard<'_> {
             self.drop_learning(e)?;
             return Ok(Adoption::Gone);
         }
-        if !(stopped || env.gp_elapsed(entry.cookie)) || !self.unconcerned(e, env, limit)? {
+        if !(stopped || env.gp_elapsed(entry.cookie)) {
             return Ok(Adoption::Busy);
+        }
+        if !self.unconcerned(e, env, limit)? {
+            return Ok(Adoption::Copied);
         }
         let expected = Expected::new(entry.total, entry.entire, entry.nr_pte_mapped());
         let (order, kind) = (entry.order, entry.kind);
@@ -393,7 +402,7 @@ impl Shard<'_> {
             return Ok(if self.unconcerned(e, env, limit)? {
                 Adoption::Differs
             } else {
-                Adoption::Busy
+                Adoption::Copied
             });
         }
         let entry = self.entry_mut(e)?;

@@ -168,6 +168,13 @@ impl Shard<'_> {
         self.state.free.used()
     }
 
+    /// Returns the pfn of the folio at a position if a copy with this ticket, or a later one, may have
+    /// duplicated mappings of it that are gone.
+    pub fn pending_since(&self, entry: u32, ticket: u64) -> Option<u64> {
+        let entry = self.entry(entry).ok()?;
+        (entry.pending >= ticket).then_some(entry.pfn)
+    }
+
     /// Returns the number of changes to the shadow of a folio so far, wrapping.
     pub fn seq(&self, entry: u32) -> u32 {
         self.entry(entry).map_or(0, |entry| entry.seq)

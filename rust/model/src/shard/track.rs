@@ -136,13 +136,26 @@ impl Shard<'_> {
         self.start(c, env)
     }
 
-    /// Takes a call on a folio that has an entry.
+    /// Takes a call on a folio that has an entry; of page cache, calls may come in the wrong order.
     pub(crate) fn call_present(
         &mut self,
         e: u32,
         c: &Call,
         env: &dyn Env,
     ) -> Result<Outcome, Fail> {
+        if self.may_be_owed(c) && is_well_formed(c) {
+            return self.pay(c, env);
+        }
+        match self.call_known(e, c, env) {
+            Err(Fail::Inconsistent(Inconsistency::AddMapped)) if Self::may_be_early(c) => {
+                self.owe(e, c, env)
+            }
+            result => result,
+        }
+    }
+
+    /// Takes a call on a folio that has an entry.
+    pub(crate) fn call_known(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
         let state = self.entry(e)?.state;
         if state == State::Lost {
             return self.call_lost(e, c, env);
@@ -196,8 +209,15 @@ impl Shard<'_> {
     /// learned again.
     fn call_lost(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
         if self.may_relearn(self.entry(e)?) {
+            // An add that was known before the loss may still be in flight: what the kernel's counter
+            // says now is no start.
+            let quiet = env.gp_elapsed(self.entry(e)?.cookie);
             self.forget(e, env)?;
-            return Ok(self.call_absent(c, env));
+            return Ok(if quiet {
+                self.call_absent(c, env)
+            } else {
+                self.learn_absent(c, env)
+            });
         }
         let starts = matches!(c.op, Op::Add | Op::Touch) && c.kernel_unmapped;
         if starts && env.gp_elapsed(self.entry(e)?.cookie) {

@@ -106,6 +106,7 @@ fn random_deeds_reach_everything() {
             "remove_elsewhere",
             "evaluated_other_kind",
             "found",
+            "add_early",
             "learning",
             "adopted",
         ];

@@ -44,6 +44,7 @@ mod moves;
 mod naive;
 mod naive_sketches;
 mod oracle;
+mod owed;
 mod pressure;
 mod preview;
 mod reading;

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Adds of page cache that are told before the removes of what was mapped there.
+
+use fmi_model::{
+    Call,
+    Counter,
+    Inconsistency,
+    Kind,
+    Level,
+    Op,
+    Outcome,
+    State, //
+};
+use proptest::prelude::*;
+
+use crate::calls::{
+    call,
+    mapped,
+    pfn, //
+};
+use crate::rig::{
+    Rig,
+    PLENTY, //
+};
+use crate::steps::config;
+
+fn file(op: Op, first: u32, nr: u32) -> Call {
+    Call {
+        kind: Kind::File,
+        ..mapped(call(op, first, nr))
+    }
+}
+
+/// Returns a shard that knows pages 0 to 8 of folio 1 of a file.
+fn eight_pages() -> Rig {
+    let mut rig = Rig::new(PLENTY);
+    let first = Call {
+        kernel_unmapped: true,
+        ..file(Op::Add, 0, 8)
+    };
+    assert_eq!(rig.take(first), Outcome::Started);
+    rig
+}
+
+#[test]
+fn the_late_remove_is_left_alone() {
+    let mut rig = eight_pages();
+    // Two pages that are mapped, and two that are not.
+    assert_eq!(rig.take(file(Op::Add, 6, 4)), Outcome::Applied);
+    assert_eq!(rig.total(pfn(1)), 10);
+    // The zap was of all that there was.
+    assert_eq!(rig.take(file(Op::Remove, 0, 8)), Outcome::Applied);
+    assert_eq!(rig.total(pfn(1)), 4);
+    assert_eq!(rig.take(file(Op::Remove, 6, 4)), Outcome::Applied);
+    assert_eq!(rig.total(pfn(1)), 0);
+    assert_eq!(rig.state(pfn(1)), Some(State::Draining));
+    assert_eq!(rig.counter(Counter::AddMapped), 0);
+    assert_eq!(rig.counter(Counter::AddEarly), 1);
+}
+
+#[test]
+fn what_is_owed_for_a_grace_period_never_comes() {
+    let mut rig = eight_pages();
+    assert_eq!(rig.take(file(Op::Add, 6, 1)), Outcome::Applied);
+    rig.env.grace_period();
+    // No remove is taken for that one any more.
+    rig.take(file(Op::Remove, 6, 1));
+    assert_eq!(rig.state(pfn(1)), Some(State::Lost));
+    assert_eq!(rig.counter(Counter::AddMapped), 1);
+}
+
+#[test]
+fn neither_anonymous_memory_nor_pmds_come_early() {
+    let mut rig = Rig::new(PLENTY);
+    assert_eq!(rig.take(call(Op::Add, 0, 8)), Outcome::Started);
+    let again = rig.take(mapped(call(Op::Add, 6, 1)));
+    assert_eq!(again, Outcome::Inconsistent(Inconsistency::AddMapped));
+    let entire = |op| Call {
+        level: Level::Entire,
+        ..file(op, 0, 16)
+    };
+    let mut rig = eight_pages();
+    assert_eq!(rig.take(entire(Op::Add)), Outcome::Applied);
+    let again = rig.take(entire(Op::Add));
+    assert_eq!(again, Outcome::Inconsistent(Inconsistency::AddMapped));
+}
+
+#[test]
+fn more_than_can_be_noted_is_a_contradiction() {
+    let mut rig = eight_pages();
+    let outcomes: Vec<Outcome> = (0..20).map(|n| rig.take(file(Op::Add, n % 8, 1))).collect();
+    let last = Outcome::Inconsistent(Inconsistency::AddMapped);
+    assert_eq!(outcomes.iter().position(|o| *o == last), Some(16));
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    /// Adds that come early, in pieces, and removes in other pieces: what is left is what is mapped.
+    #[test]
+    fn the_order_does_not_matter(
+        adds in prop::collection::vec((0u32..16, 1u32..6), 1..5),
+        cut in 1u32..6,
+    ) {
+        let mut rig = eight_pages();
+        let mut now = [false; 16];
+        for (first, nr) in adds {
+            let end = (first + nr).min(16);
+            // By the new page table nothing is mapped twice.
+            let free: Vec<u32> = (first..end).filter(|page| !now[*page as usize]).collect();
+            for run in free.chunk_by(|a, b| a + 1 == *b) {
+                prop_assert_eq!(rig.take(file(Op::Add, run[0], run.len() as u32)), Outcome::Applied);
+                run.iter().for_each(|page| now[*page as usize] = true);
+            }
+        }
+        for first in (0..8).step_by(cut as usize) {
+            let nr = cut.min(8 - first);
+            prop_assert_eq!(rig.take(file(Op::Remove, first, nr)), Outcome::Applied);
+        }
+        let bits: Vec<bool> = rig.with(|shard, _| {
+            let e = shard.find(pfn(1)).unwrap();
+            (0..16).map(|i| shard.record_bit(e, 7, 0x10_0000, i)).collect()
+        });
+        prop_assert_eq!(&bits[..], &now[..]);
+    }
+}
