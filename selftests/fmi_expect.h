@@ -81,6 +81,8 @@ const struct ex_vma *ex_vma_at(const struct fmi_expect *e, int who, unsigned lon
  * With an empty list it is ex_check_gone().
  */
 void ex_check(struct fmi_expect *e, const char *what);
+/* The same without the audit, for one of many folios. */
+void ex_check_folio(struct fmi_expect *e, const char *what);
 /* Nothing maps the folio any more: the module may still know it, with zeros only. */
 void ex_check_gone(const struct fmi_expect *e, const char *what);
 /* One value, for the cases that have numbers of their own. */

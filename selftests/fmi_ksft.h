@@ -29,6 +29,7 @@ struct fmi_scene;
 #define LONG 0x80u	/* the case has its own time limit */
 #define NO_MODULE 0x100u /* the case loads the module itself */
 #define NOT_ORDER1 0x200u /* more than two pages */
+#define FEW_SIZES 0x400u /* 4 and 16 pages and the PMD size; the long versions: all sizes */
 
 struct fmi_test {
 	const char *name;
@@ -38,6 +39,9 @@ struct fmi_test {
 
 /* Runs all cases (argv[1]: only those whose full name contains it); the exit status. */
 int fmi_run(int argc, char **argv, const struct fmi_test *tests, size_t nr);
+
+/* The case that runs. */
+extern const struct fmi_test *fmi_case;
 
 /* Ends the case. */
 __attribute__((noreturn, format(printf, 3, 4)))

@@ -71,6 +71,14 @@ int module_unload(void)
 	return syscall(SYS_delete_module, FMI_NAME, O_NONBLOCK) ? -errno : 0;
 }
 
+void module_needs_faults(void)
+{
+	if (access("/sys/module/" FMI_NAME "/parameters/fault_blind", F_OK) == 0)
+		return;
+	fmi_assert(!getenv("FMI_FAULTS"), "this module should have planted faults");
+	fmi_skip("built without FMI_FAULTS");
+}
+
 void module_ready(void)
 {
 	char text[16];

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -24,13 +25,13 @@
 enum opcode {
 	OP_EXIT, OP_FORK, OP_WAIT, OP_MMAP, OP_MUNMAP, OP_READ, OP_WRITE, OP_MADVISE,
 	OP_MPROTECT, OP_MREMAP, OP_VMSPLICE, OP_URING, OP_UNPIN, OP_UFFD_WP, OP_MOVE_PAGES,
-	OP_UFFD_MINOR, OP_UFFD_CONTINUE,
+	OP_UFFD_MINOR, OP_UFFD_CONTINUE, OP_CALL,
 };
 
 static const char *const op_names[] = {
 	"exit", "fork", "wait", "mmap", "munmap", "read", "write", "madvise", "mprotect",
 	"mremap", "vmsplice", "io_uring", "unpin", "userfaultfd", "move_pages",
-	"userfaultfd", "UFFDIO_CONTINUE",
+	"userfaultfd", "UFFDIO_CONTINUE", "call",
 };
 
 struct op {
@@ -243,6 +244,8 @@ static long do_op(const struct op *op)
 		return do_uffd_minor(op);
 	case OP_UFFD_CONTINUE:
 		return do_uffd_continue(op);
+	case OP_CALL:
+		return ((p_fn)op->a)(op->b, op->c, op->d, op->e);
 	}
 	errno = ENOSYS;
 	return -1;
@@ -266,18 +269,26 @@ static void serve(int who)
 	_exit(1);
 }
 
-static long ask(int who, struct op op)
+static void tell(int who, struct op op)
+{
+	fmi_assert(actors[who].pid > 0, "actor %d is not there to %s", who, op_names[op.code]);
+	fmi_assert(write(actors[who].order[1], &op, sizeof(op)) == sizeof(op), "pipe");
+}
+
+static long answer(int who)
 {
 	struct reply reply;
 
-	fmi_assert(actors[who].pid > 0, "actor %d is not there to %s", who, op_names[op.code]);
-	fmi_assert(write(actors[who].order[1], &op, sizeof(op)) == sizeof(op), "pipe");
-	if (op.code == OP_EXIT)
-		return 0;
 	/* An actor that dies leaves us here: the time limit of the case ends it. */
 	fmi_assert(read(actors[who].answer[0], &reply, sizeof(reply)) == sizeof(reply), "pipe");
 	errno = reply.err;
 	return reply.ret;
+}
+
+static long ask(int who, struct op op)
+{
+	tell(who, op);
+	return answer(who);
 }
 
 static void must(int who, struct op op)
@@ -316,12 +327,11 @@ void p_fork(int from, int to)
 	fmi_assert(p_try_fork(from, to), "fork of actor %d: %s", from, strerror(errno));
 }
 
-void p_exit(int who)
+void p_gone(int who)
 {
 	pid_t pid = actors[who].pid;
 	int parent = actors[who].parent;
 
-	ask(who, (struct op){ .code = OP_EXIT });
 	if (parent && actors[parent].pid)
 		must(parent, (struct op){ .code = OP_WAIT, .a = (unsigned long)pid });
 	else
@@ -331,6 +341,37 @@ void p_exit(int who)
 			actors[i].parent = 0;
 	}
 	actors[who].pid = 0;
+}
+
+void p_exit(int who)
+{
+	tell(who, (struct op){ .code = OP_EXIT });
+	p_gone(who);
+}
+
+void p_tell(int who, p_fn fn, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	tell(who, (struct op){ OP_CALL, (unsigned long)fn, a, b, c, d });
+}
+
+bool p_answered(int who, int ms)
+{
+	struct pollfd answer = { .fd = actors[who].answer[0], .events = POLLIN };
+
+	return poll(&answer, 1, ms) == 1;
+}
+
+long p_answer(int who)
+{
+	long ret = answer(who);
+
+	return ret < 0 ? -errno : ret;
+}
+
+long p_call(int who, p_fn fn, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	p_tell(who, fn, a, b, c, d);
+	return p_answer(who);
 }
 
 void p_mmap(int who, unsigned long va, unsigned long len, int prot, int flags, int fd,

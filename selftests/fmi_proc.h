@@ -21,6 +21,16 @@ void p_fork(int from, int to);
 bool p_try_fork(int from, int to);
 /* Ends an actor and waits until it is gone; its children stay. */
 void p_exit(int who);
+/* Waits for an actor that ends, or has ended, without being told by p_exit(). */
+void p_gone(int who);
+/* Has an actor run a function; what it returns, or -errno if that is negative. */
+typedef long (*p_fn)(unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+long p_call(int who, p_fn fn, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+/* The same, and does not wait for it. p_answer() does. */
+void p_tell(int who, p_fn fn, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+long p_answer(int who);
+/* Has it answered? Waits for that at most so long. */
+bool p_answered(int who, int ms);
 pid_t p_pid(int who);	/* 0: not running */
 
 /* Maps memory at a fixed place; fd -1: anonymous. */

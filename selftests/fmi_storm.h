@@ -3,14 +3,34 @@
 #ifndef FMI_STORM_H
 #define FMI_STORM_H
 
-/* Starts that many families on a region of the scene's arena; sizes are switched to "always". */
+#include <stdbool.h>
+
 struct fmi_scene;
+
+/*
+ * Starts that many families on regions of the scene's arena; sizes are switched to "always".
+ * The seed is that of the environment (FMI_SEED) or of the clock, and is printed.
+ */
 void storm_start(struct fmi_scene *s, int families);
+/* The same with this seed, and with what shakes the whole machine beside them (storm_system.c). */
+void storm_start_all(struct fmi_scene *s, int families, unsigned int seed);
+/* FMI_SEED, or one from the clock. */
+unsigned int storm_seed(void);
 /* Stops them: all are alive, none does anything. Fails the case if that takes too long. */
 void storm_pause(void);
+/* Goes on after a pause. */
+void storm_resume(void);
 /* Ends all of them and waits until they are gone. */
 void storm_end(void);
+/* Afterwards no folio may be left over; those of other programs are none of it. */
+void storm_left_nothing(void);
+/* Nothing is lost but what tasks forked that were being forked when the hooks were placed. */
+void storm_lost_nothing(void);
 /* Operations so far. */
 unsigned long storm_ops(void);
+/* Was each operation done that this machine can do? */
+bool storm_complete(void);
+/* Prints how often each operation was done, and fails the case if one never was. */
+void storm_coverage(void);
 
 #endif

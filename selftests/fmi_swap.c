@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "fmi_swap.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/swap.h>
 #include <unistd.h>
 
+#include "fmi_ksft.h"
 #include "fmi_util.h"
 
 #define ZRAM_BYTES "268435456"
+#define LOOP_BYTES (64UL << 20)
 
 char swap_device[64];
 const char *swap_why_not = "";
@@ -61,8 +67,66 @@ void swap_start(void)
 	}
 }
 
+void swap_on(void)
+{
+	fmi_assert(!swapon(swap_device, SWAP_FLAG_PREFER | SWAP_FLAG_PRIO_MASK) || errno == EBUSY,
+		   "swapon: %s", strerror(errno));
+}
+
+/* A loop device over a new memfd; it goes away when nobody uses it any more. */
+static int make_loop(char *path, size_t size)
+{
+	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	int control, number, loop;
+
+	if (system("modprobe -q loop"))
+		return -1;
+	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	if (control < 0)
+		return -1;
+	number = ioctl(control, LOOP_CTL_GET_FREE);
+	close(control);
+	if (number < 0)
+		return -1;
+	snprintf(path, size, "/dev/loop%d", number);
+	for (int i = 0; i < 100 && access(path, F_OK); i++)
+		msleep(20);
+	loop = open(path, O_RDWR | O_CLOEXEC);
+	config.fd = (unsigned int)memfd_create("fmi-swap", MFD_CLOEXEC);
+	if (loop < 0 || (int)config.fd < 0 || ftruncate((int)config.fd, LOOP_BYTES) ||
+	    ioctl(loop, LOOP_CONFIGURE, &config)) {
+		if (loop >= 0)
+			close(loop);
+		loop = -1;
+	}
+	if ((int)config.fd >= 0)
+		close((int)config.fd);
+	return loop;
+}
+
+static int loop_fd = -1;
+
+void swap_start_slow(void)
+{
+	loop_fd = make_loop(swap_device, sizeof(swap_device));
+	if (loop_fd < 0) {
+		swap_why_not = "no loop device";
+		swap_device[0] = '\0';
+	} else if (make_swap(swap_device, LOOP_BYTES) ||
+		   swapon(swap_device, SWAP_FLAG_PREFER | SWAP_FLAG_PRIO_MASK)) {
+		swap_why_not = "no swap on a loop device";
+		swap_device[0] = '\0';
+	}
+}
+
 void swap_stop(void)
 {
+	if (loop_fd >= 0) {
+		if (*swap_device)
+			swapoff(swap_device);
+		close(loop_fd);
+		return;
+	}
 	if (!*swap_device)
 		return;
 	swapoff(swap_device);

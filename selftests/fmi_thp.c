@@ -25,10 +25,13 @@ static struct setting {
 	{ .path = THP_DIR "khugepaged/max_ptes_swap", .off = "0" },
 	{ .path = THP_DIR "khugepaged/max_ptes_shared", .off = "0" },
 	{ .path = THP_DIR "khugepaged/pages_to_scan", .off = "1" },
+	{ .path = THP_DIR "khugepaged/alloc_sleep_millisecs", .off = "60000" },
 	{ .path = THP_DIR "khugepaged/scan_sleep_millisecs", .off = "100000000" },
 	/* A fault maps what it is for, not the neighbourhood. */
 	{ .path = "/sys/kernel/debug/fault_around_bytes", .off = "4096" },
 	{ .path = "/proc/sys/kernel/numa_balancing", .off = "0" },
+	{ .path = "/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", .off = "1000" },
+	{ .path = "/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", .off = "1000" },
 	{ .path = "/proc/sys/vm/compaction_proactiveness", .off = "0" },
 };
 
@@ -93,11 +96,30 @@ void thp_save(void)
 						    sizeof(size->saved));
 		}
 	}
+	thp_quiet();
+}
+
+void thp_quiet(void)
+{
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
 		if (settings[i].exists)
 			write_text(settings[i].path, settings[i].off);
 	}
 	thp_never();
+}
+
+void thp_khugepaged(bool run)
+{
+	char shared[32] = "0";
+
+	if (run)
+		snprintf(shared, sizeof(shared), "%lu", pmd_size / pgsz - 1);
+	write_text(THP_DIR "khugepaged/max_ptes_shared", shared);
+	write_text(THP_DIR "khugepaged/defrag", run ? "1" : "0");
+	write_text(THP_DIR "khugepaged/pages_to_scan", run ? "100000" : "1");
+	write_text(THP_DIR "khugepaged/alloc_sleep_millisecs", "10");
+	/* Written last: it wakes the daemon. */
+	write_text(THP_DIR "khugepaged/scan_sleep_millisecs", run ? "10" : "100000000");
 }
 
 void thp_restore(void)

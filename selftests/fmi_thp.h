@@ -12,6 +12,10 @@ const char *kind_name(enum fmi_kind kind);
 /* Remembers the settings and switches all of it off; and the way back. */
 void thp_save(void);
 void thp_restore(void);
+/* Switches all of it off again. */
+void thp_quiet(void);
+/* khugepaged scans without a pause, or not at all. */
+void thp_khugepaged(bool run);
 /* All sizes to "never", for both kinds. */
 void thp_never(void);
 /* Only this size to `value` ("always", "advise", ...), for this kind. */

@@ -185,6 +185,43 @@ void fmi_audit(const char *target)
 	}
 }
 
+long long fmi_covered(void)
+{
+	long long blind = fmi_stat("blind_calls");
+	long long found, tracked, lost;
+	int ret = fmi_write("scan", "coverage");
+
+	fmi_assert(ret > 0, "no look at the coverage: %s", strerror(-ret));
+	ret = fmi_read("scan", report, sizeof(report));
+	fmi_assert(ret > 0, "scan cannot be read: %s", strerror(-ret));
+	found = text_value(report, "coverage_found");
+	tracked = text_value(report, "coverage_tracked");
+	lost = blind ? text_value(report, "coverage_window") : 0;
+	fmi_assert(tracked + lost == found, "%lld of %lld tracked, %lld blind calls:\n%s", tracked,
+		   found, blind, report);
+	if (blind)
+		fmi_note("%lld of %lld are tracked, %lld blind calls", tracked, found, blind);
+	return tracked;
+}
+
+bool fmi_nothing_left(void)
+{
+	char left[32];
+
+	for (int i = 0; i < 500; i++) {
+		/* Nothing is left of a case that has switched tracking off. */
+		if (fmi_write("audit", "all") <= 0)
+			return true;
+		if (fmi_read("audit", report, sizeof(report)) <= 0 ||
+		    !text_find(report, "records_without_process", left, sizeof(left)))
+			return false;
+		if (!strcmp(left, "0"))
+			return true;
+		msleep(20);
+	}
+	return false;
+}
+
 static bool read_at(int fd, void *buf, size_t size, unsigned long offset)
 {
 	return fd >= 0 && pread(fd, buf, size, (off_t)offset) == (ssize_t)size;

@@ -39,6 +39,14 @@ const char *fmi_report_pfn(unsigned long pfn);
 const char *fmi_report_va(pid_t pid, unsigned long va);
 /* Runs an audit ("all" or a pid) and fails the case if it found a difference. */
 void fmi_audit(const char *target);
+/*
+ * Fails the case unless everything that an independent walk finds mapped is tracked, but for what
+ * tasks forked that were in the middle of a fork themselves when the hooks were placed. Returns how
+ * much is tracked.
+ */
+long long fmi_covered(void);
+/* Is every record of the shadow one of a process that still is? Waits for those that exit. */
+bool fmi_nothing_left(void);
 
 /* Page table entries from /proc/PID/pagemap: 0 if not present, else the pfn. */
 bool pagemap_pfns(pid_t pid, unsigned long va, unsigned long nr, unsigned long *pfns);
@@ -62,6 +70,11 @@ double now_seconds(void);
 bool module_loaded(void);
 int module_load(const char *params);
 int module_unload(void);
+/*
+ * Has the module planted faults? No: skips the case, or fails it if the tests were told that it
+ * has (FMI_FAULTS).
+ */
+void module_needs_faults(void);
 /* Loads the module and enables it if necessary; fails the case if it cannot. */
 void module_ready(void);
 

@@ -46,6 +46,8 @@ static const struct {
 	{ "filter", 0600, NULL },
 	{ "folio", 0600, NULL },
 	{ "audit", 0600, NULL },
+	{ "scan", 0600, NULL },
+	{ "audit_interval", 0600, NULL },
 };
 
 static void read_all(const char *name)
@@ -213,10 +215,21 @@ static void disabling_forgets(struct fmi_scene *s)
 	read_all("folios");
 	fmi_assert(strchr(text, '\n') && !strchr(text, '\n')[1], "folios listed while disabled");
 	fmi_assert(fmi_write("enable", "1") > 0, "cannot enable");
-	fmi_eq(fmi_stat("tracked_folios"), 0, "tracked_folios when just enabled");
+	fmi_eq(fmi_stat("tracked_folios"), 1, "tracked_folios when just enabled");
+	fmi_eq(text_value(fmi_report_pfn(s->e.pfn), "adopted"), 1, "adopted");
+	s_check(s, "found again");
 }
 
-/* What was mapped before is not tracked, and said so; what is mapped afterwards is. */
+static void reload(const char *params)
+{
+	int ret = module_unload();
+
+	fmi_assert(!ret, "rmmod: %s", strerror(-ret));
+	ret = module_load(params);
+	fmi_assert(!ret, "insmod %s: %s", params, strerror(-ret));
+}
+
+/* Without a scan, what was mapped before is not tracked, and said so; what is mapped later is. */
 static void enabled_in_the_middle(struct fmi_scene *s)
 {
 	const char *report;
@@ -225,8 +238,7 @@ static void enabled_in_the_middle(struct fmi_scene *s)
 
 	s_populate(s);
 	s_fork(s, 1, 2);
-	fmi_assert(fmi_write("enable", "0") > 0, "cannot disable");
-	fmi_assert(fmi_write("enable", "1") > 0, "cannot enable");
+	reload("scan=0 enable=1");
 	report = fmi_report_pfn(s->e.pfn);
 	fmi_assert(report && text_find(report, "state", state, sizeof(state)), "no report");
 	fmi_assert(!strcmp(state, "untracked"), "state '%s'", state);
@@ -242,6 +254,8 @@ static void enabled_in_the_middle(struct fmi_scene *s)
 	s->e.nr_mappings = 0;
 	s_mapped_whole(s, 1, s->va);
 	s_check(s, "mapped while enabled");
+	reload("enable=1");
+	s_check(s, "found");
 }
 
 static const struct fmi_test tests[] = {

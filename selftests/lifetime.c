@@ -57,7 +57,7 @@ static void settled(void)
 	fmi_eq(fmi_stat("windows_open"), 0, "windows_open");
 	fmi_eq(fmi_stat("mismatches"), 0, "mismatches");
 	fmi_eq(fmi_stat("inconsistent"), 0, "inconsistent");
-	fmi_eq(fmi_stat("lost"), 0, "lost");
+	storm_lost_nothing();
 	fmi_eq(fmi_stat("missed"), 0, "missed");
 }
 
@@ -72,7 +72,9 @@ static void under_a_storm(struct fmi_scene *s)
 	before = splats();
 	storm_start(s, fmi_test_all() ? 2 : 1);
 	for (int i = 0; i < rounds; i++) {
-		load(i % 3 == 0 ? "enable=1" : "");
+		/* The self-test at load takes its time. */
+		load(i == 0 ? "enable=1" : i == 1 ? "" :
+		     i % 3 == 0 ? "enable=1 selftest=0" : "selftest=0");
 		if (i % 3 == 0)
 			fmi_assert(fmi_read("enable", text, 8) > 0 && *text == '1', "not enabled");
 		else
@@ -94,8 +96,7 @@ static void under_a_storm(struct fmi_scene *s)
 	fmi_audit("all");
 	settled();
 	storm_end();
-	fmi_assert(fmi_wait_stat("tracked_folios", 0), "tracked_folios: %lld",
-		   fmi_stat("tracked_folios"));
+	storm_left_nothing();
 	settled();
 	unload();
 	fmi_eq(splats(), before, "splats in the kernel log");
@@ -120,8 +121,7 @@ static void enable_and_disable_under_a_storm(struct fmi_scene *s)
 	fmi_audit("all");
 	settled();
 	storm_end();
-	fmi_assert(fmi_wait_stat("tracked_folios", 0), "tracked_folios: %lld",
-		   fmi_stat("tracked_folios"));
+	storm_left_nothing();
 	fmi_eq(splats(), before, "splats in the kernel log");
 }
 
@@ -130,10 +130,13 @@ static void an_open_file_refuses_rmmod(struct fmi_scene *s)
 	static const char *const names[] = {
 		"enable", "stats", "definitions", "disagreement", "folios", "filter", "folio",
 		"audit", "decisions", "examples", "questions", "preview",
-		"disagreement_orders", "disagreement_operations",
+		"disagreement_orders", "disagreement_operations", "audit_interval", "scan",
 	};
 
 	(void)s;
+	/* The page that another case has chosen in `folio` may be free by now. */
+	if (module_loaded())
+		unload();
 	module_ready();
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		char path[128];

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Migration: the mappings leave one folio and come to another, page by page or as a PMD. */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fmi_ksft.h"
-#include "fmi_proc.h"
-#include "fmi_scene.h"
+#include "fmi_life.h"
 #include "fmi_util.h"
 
 /* Moves everything actor `who` maps there to a node; the folio must be another one afterwards. */
@@ -149,6 +154,196 @@ static void move_by_compaction(struct fmi_scene *s)
 	s_check_found(s, "after compaction");
 }
 
+/* Nothing may have moved: the same folio, mapped by everybody as before, or by PTEs. */
+static void stays(struct fmi_scene *s, unsigned long total, const char *what)
+{
+	fmi_eq(pagemap_pfn(p_pid(1), s->va), s->e.pfn, what);
+	s_learn(s);
+	s_check(s, what);
+	fmi_eq(s_pages_of_order(s, s->order), total, what);
+}
+
+/*
+ * A reference is noticed when everything has been unmapped: it is mapped again where it was.
+ * A pin of anonymous memory is noticed while that is tried.
+ */
+static void fails(struct fmi_scene *s, bool pinned)
+{
+	int node = 0;
+
+	need_nodes();
+	s_populate(s);
+	p_fill(1, s->va, s->nr, 2);
+	if (s->kind == FMI_ANON && !pinned) {
+		s_fork(s, 1, 2);
+	} else {
+		p_start(2);
+		if (s->kind != FMI_ANON) {
+			s_map(s, 2, s->va, s->size, 0);
+			p_read(2, s->va, s->nr);
+			s_mapped_whole(s, 2, s->va);
+		}
+	}
+	s_check(s, "before");
+	if (pinned)
+		p_uring_pin(1, s_page(s, s->nr - 1), pgsz);
+	else
+		p_vmsplice(1, s_page(s, s->nr - 1), pgsz);
+	s->e.pfn = pagemap_pfn(p_pid(1), s->va);
+	s_check(s, "referenced");
+	for (node = 0; node < 2; node++) {
+		unsigned long pages = s_pages_of_order(s, s->order);
+		int ret = p_try_move_page(1, s_page(s, s->nr / 2), node);
+
+		fmi_assert(!ret || ret == -EAGAIN || ret == -EBUSY, "move_pages: %s",
+			   strerror(-ret));
+		/* It is there already, or it must fail. */
+		stays(s, pages, "not moved");
+	}
+	p_verify(1, s->va, s->nr, 2);
+	p_unpin(1);
+	if (s->kind == FMI_ANON && !pinned)
+		s_exit(s, 2);
+	p_move_pages(1, s->va, 1, 1);
+	p_move_pages(1, s->va, 1, 0);
+	s_check_found(s, "moved without the reference");
+	p_verify(1, s->va, s->nr, 2);
+}
+
+static void fails_referenced(struct fmi_scene *s)
+{
+	fails(s, false);
+}
+
+static void fails_pinned(struct fmi_scene *s)
+{
+	fails(s, true);
+}
+
+static void move_by_mbind(struct fmi_scene *s)
+{
+	need_nodes();
+	s_populate(s);
+	p_fill(1, s->va, s->nr, 2);
+	for (int node = 1; node >= 0; node--) {
+		int ret = p_try_mbind(1, s->va, s->size, node);
+
+		fmi_assert(!ret, "mbind: %s", strerror(-ret));
+		s_check_found(s, "bound to a node");
+	}
+	fmi_eq(p_try_mbind(1, s->va, s->size, -1), 0, "mbind");
+	p_verify(1, s->va, s->nr, 2);
+	s_fork(s, 1, 2);
+	s_check_found(s, "forked");
+}
+
+/* All memory of a process to the other node, by another process. */
+static void move_by_migrate_pages(struct fmi_scene *s)
+{
+	unsigned long node[2] = { 1, 2 };
+
+	need_nodes();
+	s_populate(s);
+	p_fill(1, s->va, s->nr, 2);
+	s_fork(s, 1, 2);
+	for (int i = 0; i < 2; i++) {
+		long ret = syscall(SYS_migrate_pages, p_pid(2), 8 * sizeof(node[0]), &node[i],
+				   &node[1 - i]);
+
+		fmi_assert(ret >= 0, "migrate_pages: %s", strerror(errno));
+		s_check_found(s, "a process moved");
+	}
+	p_verify(1, s->va, s->nr, 2);
+	p_verify(2, s->va, s->nr, 2);
+	s_exit(s, 2);
+	/* Alone, it goes. */
+	for (int i = 0; i < 2; i++) {
+		long ret = syscall(SYS_migrate_pages, p_pid(1), 8 * sizeof(node[0]), &node[i],
+				   &node[1 - i]);
+
+		fmi_assert(ret >= 0, "migrate_pages: %s", strerror(errno));
+		s_check_found(s, "the other one moved");
+	}
+	p_verify(1, s->va, s->nr, 2);
+}
+
+/* Touches memory for that many milliseconds. */
+static long do_use(unsigned long va, unsigned long pages, unsigned long ms, unsigned long d)
+{
+	double end = now_seconds() + (double)ms / 1000;
+
+	(void)d;
+	while (now_seconds() < end) {
+		for (unsigned long i = 0; i < pages; i++)
+			(void)*(volatile char *)(va + i * pgsz);
+	}
+	return 0;
+}
+
+/* Memory follows the process to the node on which it runs: that of the first processor. */
+static void move_by_numa_balancing(struct fmi_scene *s)
+{
+	unsigned long pfn;
+
+	need_nodes();
+	if (access("/proc/sys/kernel/numa_balancing", W_OK))
+		fmi_skip("no NUMA balancing");
+	s_populate(s);
+	p_fill(1, s->va, s->nr, 2);
+	fmi_assert(!p_try_move_page(1, s->va, 1), "move_pages");
+	s_check_found(s, "on node 1");
+	pfn = pagemap_pfn(p_pid(1), s->va);
+	/* Both are restored like the setting itself. */
+	write_text("/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", "10");
+	write_text("/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", "50");
+	fmi_assert(write_text("/proc/sys/kernel/numa_balancing", "1") > 0, "numa_balancing");
+	for (int i = 0; i < 100 && pagemap_pfn(p_pid(1), s->va) == pfn; i++)
+		p_call(1, do_use, s->va, s->nr, 100, 0);
+	thp_quiet();
+	s_check_found(s, "after NUMA balancing");
+	p_verify(1, s->va, s->nr, 2);
+	if (pagemap_pfn(p_pid(1), s->va) == pfn)
+		fmi_skip("NUMA balancing moved nothing in 10 s");
+	s_fork(s, 1, 2);
+	s_check_found(s, "forked");
+}
+
+/* Migration entries that are zapped, or copied by a fork, make no calls of their own. */
+static void move_while_forking(struct fmi_scene *s)
+{
+	unsigned long node[2] = { 1, 2 };
+	int rounds = fmi_test_all() ? 200 : 15;
+	pid_t mover;
+
+	need_nodes();
+	s_populate(s);
+	p_fill(1, s->va, s->nr, 2);
+	mover = fork();
+	fmi_assert(mover >= 0, "fork: %s", strerror(errno));
+	if (mover == 0) {
+		cpu_set_t other;
+
+		CPU_ZERO(&other);
+		CPU_SET((size_t)sysconf(_SC_NPROCESSORS_ONLN) - 1, &other);
+		sched_setaffinity(0, sizeof(other), &other);
+		for (int i = 0;; i++)
+			syscall(SYS_migrate_pages, p_pid(1), 8 * sizeof(node[0]), &node[i % 2],
+				&node[1 - i % 2]);
+	}
+	for (int i = 0; i < rounds; i++) {
+		p_fork(1, 2);
+		p_madvise(2, s->va, s->size / 2, MADV_DONTNEED);
+		p_fork(2, 3);
+		p_exit(2);
+		p_verify(3, s_page(s, s->nr / 2), s->nr - s->nr / 2, 2);
+		p_exit(3);
+	}
+	kill(mover, SIGKILL);
+	waitpid(mover, NULL, 0);
+	p_verify(1, s->va, s->nr, 2);
+	s_check_found(s, "after all of that");
+}
+
 static const struct fmi_test tests[] = {
 	{ "move_alone", move_alone, ON_EACH },
 	{ "move_shared_by_fork", move_shared_by_fork, ON_ANON },
@@ -158,6 +353,12 @@ static const struct fmi_test tests[] = {
 	{ "move_partly_mapped", move_partly_mapped, ON_ANON },
 	{ "move_many_times", move_many_times, ON_ANON },
 	{ "move_by_compaction", move_by_compaction, ON_ANON },
+	{ "move_by_mbind", move_by_mbind, ON_EACH | FEW_SIZES },
+	{ "move_by_migrate_pages", move_by_migrate_pages, ON_ANON | FEW_SIZES },
+	{ "move_by_numa_balancing", move_by_numa_balancing, ON_ANON | FEW_SIZES },
+	{ "move_while_forking", move_while_forking, ON_ANON | FEW_SIZES | LONG },
+	{ "fails_referenced", fails_referenced, ON_EACH },
+	{ "fails_pinned", fails_pinned, ON_ANON | FEW_SIZES },
 };
 
 int main(int argc, char **argv)

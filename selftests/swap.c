@@ -6,8 +6,7 @@
 #include <sys/swap.h>
 
 #include "fmi_ksft.h"
-#include "fmi_proc.h"
-#include "fmi_scene.h"
+#include "fmi_life.h"
 #include "fmi_swap.h"
 #include "fmi_util.h"
 
@@ -129,6 +128,108 @@ static void swapoff_brings_pages_in(struct fmi_scene *s)
 	fmi_assert(!swapon(swap_device, 0), "swapon: %s", strerror(errno));
 }
 
+/* One page comes back alone, the others stay out; then all at once. */
+static void a_part_comes_in(struct fmi_scene *s)
+{
+	unsigned long page = s->nr / 2;
+
+	need_swap();
+	s_populate(s);
+	p_fill(1, s->va, s->nr, 8);
+	page_out(s, 1, 0, s->nr);
+	ex_unmap(&s->e, 1, s->va, s->size);
+	p_verify(1, s_page(s, page), 1, 8);
+	s_check_found(s, "one page swapped in");
+	fmi_assert(pagemap_pfn(p_pid(1), s_page(s, page)), "the page is not there");
+	thp_only(s->kind, s->order, "always");
+	p_verify(1, s->va, s->nr, 8);
+	thp_never();
+	s_check_found(s, "the others swapped in");
+	p_fill(1, s->va, s->nr, 9);
+	s_check_found(s, "written");
+}
+
+/* Two processes' folios are out, of each a part is in again: swapoff brings the rest. */
+static void swapoff_of_shared(struct fmi_scene *s)
+{
+	bool ok;
+
+	need_swap();
+	s_populate(s);
+	p_fill(1, s->va, s->nr, 8);
+	page_out(s, 1, 0, s->nr);
+	ex_unmap(&s->e, 1, s->va, s->size);
+	s_fork(s, 1, 2);
+	thp_only(s->kind, s->order, "always");
+	p_verify(2, s_page(s, s->nr / 2), 1, 8);
+	thp_never();
+	s_check_found(s, "in by the child");
+	ok = !swapoff(swap_device);
+	fmi_assert(ok, "swapoff: %s", strerror(errno));
+	ok = !swapon(swap_device, 0);
+	fmi_assert(ok, "swapon: %s", strerror(errno));
+	s_check_found(s, "after swapoff");
+	p_verify(1, s->va, s->nr, 8);
+	p_verify(2, s->va, s->nr, 8);
+	s_check_found(s, "looked at");
+	p_fill(1, s->va, s->nr, 9);
+	p_verify(2, s->va, s->nr, 8);
+	s_check_found(s, "written by the parent");
+}
+
+/* What two processes map, by the reclaim of their cgroup; then one of them takes it back. */
+static void shared_folio_reclaimed(struct fmi_scene *s)
+{
+	need_swap();
+	cgroup_make();
+	if (s->kind != FMI_ANON)
+		s_open(s, s->size);
+	p_start(1);
+	cgroup_enter(p_pid(1));
+	s_map(s, 1, s->va, s->size, 0);
+	s_fault(s, 1, s->va);
+	s_mapped_whole(s, 1, s->va);
+	p_fill(1, s->va, s->nr, 8);
+	p_fork(1, 2);
+	ex_vma(&s->e, 2, s->va, s->va + s->size);
+	p_verify(2, s->va, s->nr, 8);
+	s_learn(s);
+	s_check(s, "shared");
+	for (int i = 0; i < 100 && (pagemap_pfn(p_pid(1), s->va) || pagemap_pfn(p_pid(2), s->va));
+	     i++)
+		cgroup_reclaim(2 * s->size);
+	s_check_found(s, "reclaimed");
+	if (s_pages_of_order(s, s->order))
+		fmi_skip("not reclaimed");
+	s_gone(s, "reclaimed");
+	thp_only(s->kind, s->order, "always");
+	p_verify(2, s->va, s->nr, 8);
+	thp_never();
+	s_check_found(s, "in by the child");
+	p_exit(2);
+	ex_exit(&s->e, 2);
+	p_verify(1, s->va, s->nr, 8);
+	s_check_found(s, "in by the parent");
+}
+
+/* A reference keeps a folio in memory: reclaim unmaps it, and finds that out afterwards. */
+static void a_referenced_folio(struct fmi_scene *s)
+{
+	need_swap();
+	s_populate(s);
+	p_fill(1, s->va, s->nr, 8);
+	p_vmsplice(1, s_page(s, s->nr / 2), pgsz);
+	p_madvise(1, s->va, s->size, MADV_PAGEOUT);
+	s_check_found(s, "reclaim has tried");
+	p_verify(1, s->va, s->nr, 8);
+	s_check_found(s, "looked at");
+	p_unpin(1);
+	p_madvise(1, s->va, s->size, MADV_PAGEOUT);
+	s_check_found(s, "without the reference");
+	p_verify(1, s->va, s->nr, 8);
+	s_check_found(s, "in again");
+}
+
 static const struct fmi_test tests[] = {
 	{ "out_and_in_as_pages", out_and_in_as_pages, ON_ANON | ON_SHMEM },
 	/* Anonymous folios of PMD size only come back as pages. */
@@ -139,6 +240,10 @@ static const struct fmi_test tests[] = {
 	{ "a_shared_folio_stays", a_shared_folio_stays, ON_ANON },
 	{ "swap_entries_dropped", swap_entries_dropped, ON_ANON },
 	{ "swapoff_brings_pages_in", swapoff_brings_pages_in, ON_ANON },
+	{ "a_part_comes_in", a_part_comes_in, ON_ANON },
+	{ "swapoff_of_shared", swapoff_of_shared, ON_ANON },
+	{ "shared_folio_reclaimed", shared_folio_reclaimed, ON_ANON | ON_SHMEM | FEW_SIZES },
+	{ "a_referenced_folio", a_referenced_folio, ON_ANON | ON_SHMEM | FEW_SIZES },
 };
 
 int main(int argc, char **argv)
@@ -148,6 +253,7 @@ int main(int argc, char **argv)
 	fmi_util_init();
 	swap_start();
 	ret = fmi_run(argc, argv, tests, ARRAY_SIZE(tests));
+	cgroup_remove();
 	swap_stop();
 	return ret;
 }

@@ -68,6 +68,32 @@ static void truncate_half(struct fmi_scene *s)
 		fmi_assert(!pagemap_pfn(p_pid(1), s_page(s, i)), "page %lu is still mapped", i);
 }
 
+/*
+ * A reference keeps the folio of a memfd from being split: its second half stays in it, mapped
+ * by nobody until a fault maps the whole folio again by a PMD. A clean one of a file is dropped.
+ */
+static void truncate_half_referenced(struct fmi_scene *s)
+{
+	two_processes(s);
+	p_vmsplice(1, s->va, pgsz);
+	s_check(s, "referenced");
+	truncate_to(s, s->nr / 2);
+	for (unsigned long i = s->nr / 2; i < s->nr; i++)
+		fmi_assert(!pagemap_pfn(p_pid(1), s_page(s, i)), "page %lu is still mapped", i);
+	s_check_found(s, "truncated to half");
+	p_read(1, s->va, s->nr / 2);
+	p_read(2, s->va, s->nr / 2);
+	if (s->kind == FMI_SHMEM)
+		fmi_eq(folio_order(pagemap_pfn(p_pid(1), s->va), NULL), s->order,
+		       "order of the folio");
+	s_check_found(s, "the rest faulted in");
+	p_unpin(1);
+	punch(s, 0, 1);
+	s_check_found(s, "punched without the reference");
+	p_read(2, s->va, s->nr / 2);
+	s_check_found(s, "faulted in again");
+}
+
 static void punch_all(struct fmi_scene *s)
 {
 	two_processes(s);
@@ -123,6 +149,7 @@ static void private_copies(struct fmi_scene *s)
 static const struct fmi_test tests[] = {
 	{ "truncate_all", truncate_all, ON_SHMEM | ON_FILE },
 	{ "truncate_half", truncate_half, ON_SHMEM | ON_FILE },
+	{ "truncate_half_referenced", truncate_half_referenced, ON_SHMEM | ON_FILE | FEW_SIZES },
 	{ "punch_all", punch_all, ON_SHMEM | ON_FILE },
 	{ "punch_middle", punch_middle, ON_SHMEM | ON_FILE },
 	{ "punch_first_page", punch_first_page, ON_SHMEM | ON_FILE },

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Others who trace the hooked functions, ftrace switched off, and hooks with exit that do not see a
+ * call: everything is exact, or the folios concerned are lost and counted.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "fmi_ksft.h"
+#include "fmi_proc.h"
+#include "fmi_scene.h"
+#include "fmi_util.h"
+
+#define TRACEFS "/sys/kernel/tracing/"
+#define FUNCTIONS "folio_*_rmap_* copy_page_range copy_huge_pmd move_page_tables " \
+		  "vma_adjust_trans_huge __pte_alloc"
+
+/*
+ * In 7.2 the graph tracer's users with index 0 are told of the exits of functions that only others
+ * traced, and fprobe warns of that once: only functions that both trace.
+ */
+#define GRAPHED "copy_page_range copy_huge_pmd move_page_tables vma_adjust_trans_huge"
+
+static void trace(const char *file, const char *value)
+{
+	char path[128];
+	int ret;
+
+	snprintf(path, sizeof(path), TRACEFS "%s", file);
+	ret = write_text(path, value);
+	fmi_assert(ret > 0, "%s: '%s': %s", file, value, strerror(-ret));
+}
+
+/* Also what a case before this one may have left. */
+static void nobody_traces(void)
+{
+	int fd;
+
+	if (access(TRACEFS "current_tracer", F_OK) &&
+	    mount("tracefs", TRACEFS, "tracefs", 0, NULL))
+		fmi_skip("no tracefs");
+	trace("current_tracer", "nop");
+	trace("set_ftrace_filter", " ");
+	write_text(TRACEFS "events/fmi_users/enable", "0");
+	/* Opened like that, it forgets all. */
+	fd = open(TRACEFS "dynamic_events", O_WRONLY | O_TRUNC | O_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void start_tracer(const char *name, const char *functions)
+{
+	trace("set_ftrace_filter", functions);
+	if (write_text(TRACEFS "current_tracer", name) <= 0)
+		fmi_skip("no tracer '%s'", name);
+}
+
+static void add_event(const char *definition)
+{
+	if (write_text(TRACEFS "dynamic_events", definition) <= 0)
+		fmi_skip("no event '%s'", definition);
+	trace("events/fmi_users/enable", "1");
+}
+
+/* Fork, copy on write, partial unmap, a VMA split, exit: the list knows what must be there. */
+static void work(struct fmi_scene *s)
+{
+	s_fork(s, 1, 2);
+	s_check(s, "forked");
+	s_cow(s, 2, 1);
+	s_check(s, "child wrote a page");
+	s_munmap(s, 1, 3, 2);
+	s_check(s, "parent unmapped two pages in the middle");
+	s_fork(s, 1, 3);
+	s_check(s, "forked with holes");
+	s_exit(s, 2);
+	s_dontneed(s, 3, 6, 1);
+	s_check(s, "second child dropped a page");
+	s_exit(s, 3);
+	s_check(s, "children gone");
+}
+
+static const char *const losses[] = {
+	"missed_calls", "windows_missed", "windows_abnormal", "blind_calls", "hooks_dead", "missed",
+};
+
+static long long before[ARRAY_SIZE(losses)];
+
+static void again(struct fmi_scene *s)
+{
+	(void)s;
+	fmi_assert(fmi_write("enable", "0") > 0, "disable");
+	fmi_assert(fmi_write("enable", "1") > 0, "enable");
+	for (size_t i = 0; i < ARRAY_SIZE(losses); i++)
+		before[i] = fmi_stat(losses[i]);
+}
+
+static void nothing_missed(void)
+{
+	fmi_audit("all");
+	for (size_t i = 0; i < ARRAY_SIZE(losses); i++)
+		fmi_eq(fmi_stat(losses[i]), before[i], losses[i]);
+}
+
+static void beside(struct fmi_scene *s)
+{
+	s_populate(s);
+	work(s);
+	nobody_traces();
+	nothing_missed();
+}
+
+static void function_tracer(struct fmi_scene *s)
+{
+	nobody_traces();
+	again(s);
+	start_tracer("function", FUNCTIONS);
+	beside(s);
+}
+
+static void function_graph(struct fmi_scene *s)
+{
+	nobody_traces();
+	again(s);
+	start_tracer("function_graph", GRAPHED);
+	beside(s);
+}
+
+/* Its hooks are placed before ours, and stay when ours go. */
+static void function_graph_first(struct fmi_scene *s)
+{
+	nobody_traces();
+	start_tracer("function_graph", GRAPHED);
+	again(s);
+	s_populate(s);
+	work(s);
+	nothing_missed();
+	again(s);
+	/* It goes while ours are there. */
+	nobody_traces();
+	s_exit(s, 1);
+	nothing_missed();
+}
+
+static void kprobes(struct fmi_scene *s)
+{
+	nobody_traces();
+	again(s);
+	add_event("p:fmi_users/remove folio_remove_rmap_ptes");
+	add_event("p:fmi_users/add folio_add_anon_rmap_ptes");
+	add_event("r:fmi_users/copied copy_page_range");
+	add_event("p:fmi_users/copy copy_page_range");
+	beside(s);
+}
+
+static void fprobes(struct fmi_scene *s)
+{
+	nobody_traces();
+	add_event("f:fmi_users/copy copy_page_range");
+	add_event("f:fmi_users/copied copy_page_range%return");
+	again(s);
+	add_event("f:fmi_users/removed folio_remove_rmap_ptes%return");
+	beside(s);
+}
+
+static void ftrace_switched_off(struct fmi_scene *s)
+{
+	static const char knob[] = "/proc/sys/kernel/ftrace_enabled";
+	char value[8];
+	int ret;
+
+	nobody_traces();
+	again(s);
+	ret = write_text(knob, "0");
+	fmi_eq(ret, -EBUSY, "ftrace switched off under the hooks");
+	fmi_assert(read_text(knob, value, sizeof(value)) > 0 && *value == '1', "it is off");
+	s_populate(s);
+	work(s);
+	nothing_missed();
+	s_exit(s, 1);
+	fmi_assert(fmi_write("enable", "0") > 0, "disable");
+	fmi_assert(write_text(knob, "0") > 0, "cannot switch ftrace off");
+	ret = fmi_write("enable", "1");
+	fmi_assert(write_text(knob, "1") > 0, "cannot switch ftrace on");
+	fmi_eq(ret, -EBUSY, "enabled without ftrace");
+	fmi_eq(fmi_stat("enabled"), 0, "enabled");
+	fmi_eq(fmi_stat("tracked_folios"), 0, "tracked_folios");
+	again(s);
+}
+
+/* Loads a module with a fault; the positions of hooks are those of selftest/watch.rs. */
+static void load_with(const char *fault)
+{
+	char params[64];
+	int ret;
+
+	ret = module_loaded() ? module_unload() : 0;
+	fmi_assert(ret == 0, "rmmod: %s", strerror(-ret));
+	ret = module_load("selftest=0");
+	fmi_assert(ret == 0, "load: %s", strerror(-ret));
+	module_needs_faults();
+	fmi_assert(module_unload() == 0, "rmmod");
+	snprintf(params, sizeof(params), "selftest=0 enable=1 %s", fault);
+	ret = module_load(params);
+	fmi_assert(ret == 0, "load with '%s': %s", params, strerror(-ret));
+	/* Another hook with exit has been seen to run before its second one. */
+	p_start(5);
+	p_exit(5);
+}
+
+static void counted_and_lost(const char *counter)
+{
+	fmi_assert(fmi_stat(counter) > 0, "%s is 0", counter);
+	fmi_assert(fmi_stat("lost_window") > 0, "lost_window is 0");
+	fmi_eq(fmi_stat("mismatches"), 0, "mismatches");
+	fmi_eq(fmi_stat("inconsistent"), 0, "inconsistent");
+	fmi_audit("all");
+	fmi_assert(module_unload() == 0, "rmmod");
+}
+
+static void fork_blindly(struct fmi_scene *s)
+{
+	load_with("fault_blind=12");
+	s_populate(s);
+	p_fork(1, 2);
+	p_write(2, s->va, 1);
+	p_fork(2, 3);
+	p_exit(1);
+	p_exit(2);
+	counted_and_lost("windows_missed");
+}
+
+static void missed_fork(struct fmi_scene *s)
+{
+	nobody_traces();
+	fork_blindly(s);
+}
+
+/* The other order of the two hooks: what was missed is known later. */
+static void missed_fork_behind_a_tracer(struct fmi_scene *s)
+{
+	nobody_traces();
+	start_tracer("function_graph", GRAPHED);
+	fork_blindly(s);
+	nobody_traces();
+}
+
+static void missed_mremap(struct fmi_scene *s)
+{
+	nobody_traces();
+	load_with("fault_blind=14");
+	s_populate(s);
+	p_mremap(1, s->va, s->size, s->va + 8 * pmd_size + 3 * pgsz, MREMAP_MAYMOVE | MREMAP_FIXED);
+	p_munmap(1, s->va + 8 * pmd_size + 3 * pgsz, pgsz);
+	counted_and_lost("windows_missed");
+}
+
+static void missed_vma_split(struct fmi_scene *s)
+{
+	nobody_traces();
+	load_with("fault_blind=16");
+	s_populate(s);
+	p_mprotect(1, s->va + 3 * pgsz, pgsz, PROT_READ);
+	counted_and_lost("windows_missed");
+}
+
+/* The window is found open at the next fork of the task, or when the task is gone. */
+static void fork_without_exit(struct fmi_scene *s)
+{
+	long long left;
+
+	nobody_traces();
+	load_with("fault_exit=12");
+	s_populate(s);
+	p_fork(1, 2);
+	p_munmap(1, s->va, pgsz);
+	p_fork(1, 3);
+	p_write(2, s->va + pgsz, 1);
+	p_exit(3);
+	p_exit(2);
+	left = fmi_stat("windows_open");
+	p_exit(1);
+	fmi_audit("all");
+	fmi_eq(fmi_stat("windows_open"), left - 1, "windows_open after the task is gone");
+	counted_and_lost("windows_abnormal");
+}
+
+static void mremap_without_exit(struct fmi_scene *s)
+{
+	nobody_traces();
+	load_with("fault_exit=14");
+	s_populate(s);
+	p_mremap(1, s->va, s->size, s->va + 8 * pmd_size + 3 * pgsz, MREMAP_MAYMOVE | MREMAP_FIXED);
+	p_fork(1, 2);
+	fmi_audit("all");
+	p_munmap(1, s->va + 8 * pmd_size + 3 * pgsz, pgsz);
+	p_exit(1);
+	p_exit(2);
+	counted_and_lost("windows_abnormal");
+}
+
+#define ONE_SIZE (ON_ANON | ORDER4_ONLY)
+#define OF_PMDS (ON_ANON | PMD_ONLY)
+
+static const struct fmi_test tests[] = {
+	{ "function_tracer", function_tracer, ONE_SIZE },
+	{ "function_tracer", function_tracer, OF_PMDS },
+	{ "function_graph", function_graph, ONE_SIZE },
+	{ "function_graph", function_graph, OF_PMDS },
+	{ "function_graph_first", function_graph_first, ONE_SIZE },
+	{ "function_graph_first", function_graph_first, OF_PMDS },
+	{ "kprobes", kprobes, ONE_SIZE },
+	{ "kprobes", kprobes, OF_PMDS },
+	{ "fprobes", fprobes, ONE_SIZE },
+	{ "fprobes", fprobes, OF_PMDS },
+	{ "ftrace_switched_off", ftrace_switched_off, ONE_SIZE },
+	{ "missed_fork", missed_fork, ONE_SIZE | NO_MODULE },
+	{ "missed_fork", missed_fork, OF_PMDS | NO_MODULE },
+	{ "missed_fork_behind_a_tracer", missed_fork_behind_a_tracer, ONE_SIZE | NO_MODULE },
+	{ "missed_fork_behind_a_tracer", missed_fork_behind_a_tracer, OF_PMDS | NO_MODULE },
+	{ "missed_mremap", missed_mremap, ONE_SIZE | NO_MODULE },
+	{ "missed_mremap", missed_mremap, OF_PMDS | NO_MODULE },
+	{ "fork_without_exit", fork_without_exit, ONE_SIZE | NO_MODULE },
+	{ "fork_without_exit", fork_without_exit, OF_PMDS | NO_MODULE },
+	{ "mremap_without_exit", mremap_without_exit, ONE_SIZE | NO_MODULE },
+	{ "mremap_without_exit", mremap_without_exit, OF_PMDS | NO_MODULE },
+	{ "missed_vma_split", missed_vma_split, ONE_SIZE | NO_MODULE },
+};
+
+int main(int argc, char **argv)
+{
+	return fmi_run(argc, argv, tests, ARRAY_SIZE(tests));
+}

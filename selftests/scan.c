@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What is mapped before tracking is switched on: found, exact, whatever happens meanwhile. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fmi_ksft.h"
+#include "fmi_proc.h"
+#include "fmi_scene.h"
+#include "fmi_storm.h"
+#include "fmi_swap.h"
+#include "fmi_util.h"
+
+static char text[1 << 16];
+
+static void switch_to(const char *what)
+{
+	int ret = fmi_write("enable", what);
+
+	fmi_assert(ret > 0, "enable %s: %s", what, strerror(-ret));
+}
+
+static long long number(const char *name)
+{
+	fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "scan cannot be read");
+	return text_value(text, name);
+}
+
+static void scanned(const char *want)
+{
+	char state[32];
+
+	fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "scan cannot be read");
+	fmi_assert(text_find(text, "state", state, sizeof(state)) && !strcmp(state, want),
+		   "the scan is not %s:\n%s", want, text);
+}
+
+static void enabled(struct fmi_scene *s, const char *what)
+{
+	long long adopted = fmi_stat("adopted");
+	const char *report;
+
+	switch_to("1");
+	scanned("done");
+	fmi_assert(fmi_stat("adopted") > adopted, "%s: nothing was adopted", what);
+	fmi_assert(fmi_covered() > 0, "nothing is tracked");
+	s_check(s, what);
+	report = fmi_report_pfn(s->e.pfn);
+	fmi_eq(text_value(report, "adopted"), 1, "adopted");
+	/* What depends on the past has no value. */
+	fmi_assert(strstr(report, "\ncreator: -\n"), "%s", report);
+	fmi_audit("all");
+}
+
+static void mapped_before(struct fmi_scene *s)
+{
+	switch_to("0");
+	if (s->kind != FMI_ANON)
+		s_open(s, s->size);
+	p_start(1);
+	s_map(s, 1, s->va, s->size, 0);
+	s_fault(s, 1, s->va);
+	s_mapped_whole(s, 1, s->va);
+}
+
+static void whole(struct fmi_scene *s)
+{
+	mapped_before(s);
+	enabled(s, "switched on");
+	s_munmap(s, 1, 0, 1);
+	s_check(s, "first page unmapped");
+	if (s->nr > 2)
+		s_dontneed(s, 1, 1, 1);
+	s_check(s, "second page unmapped");
+	/* Its past begins when it has been unmapped; then it is a folio like any other. */
+	s_exit(s, 1);
+	s_check(s, "gone");
+}
+
+static void forked_before(struct fmi_scene *s)
+{
+	mapped_before(s);
+	s_fork(s, 1, 2);
+	if (s->kind != FMI_ANON)
+		ex_learn(&s->e, 2);
+	s_fork(s, 1, 3);
+	if (s->kind != FMI_ANON)
+		ex_learn(&s->e, 3);
+	if (s->kind == FMI_ANON)
+		s_cow(s, 2, s->nr - 1);
+	else
+		s_munmap(s, 2, s->nr - 1, 1);
+	enabled(s, "switched on");
+	s_exit(s, 1);
+	s_check(s, "the parent is gone");
+	if (s->e.nr_mappings && p_pid(3)) {
+		s_fork(s, 3, 4);
+		if (s->kind != FMI_ANON)
+			ex_learn(&s->e, 4);
+		s_check(s, "forked again");
+	}
+}
+
+static void moved_before(struct fmi_scene *s)
+{
+	const unsigned long to = s->arena + 12 * pmd_size + 3 * pgsz;
+	const unsigned long nr = s->nr / 2;
+
+	mapped_before(s);
+	p_mremap(1, s_page(s, 0), nr * pgsz, to, 0);
+	ex_move(&s->e, 1, s_page(s, 0), nr * pgsz, to);
+	p_mremap(1, s_page(s, s->nr - 1), pgsz, to + nr * pgsz + 5 * pgsz, 0);
+	ex_move(&s->e, 1, s_page(s, s->nr - 1), pgsz, to + nr * pgsz + 5 * pgsz);
+	p_read(1, to, nr);
+	ex_learn(&s->e, 1);
+	enabled(s, "switched on");
+	p_mremap(1, to, nr * pgsz, s_page(s, 0), 0);
+	ex_move(&s->e, 1, to, nr * pgsz, s_page(s, 0));
+	ex_vma_merge(&s->e, 1, s_page(s, nr));
+	s_check(s, "moved back");
+}
+
+/* Page cache of several processes, each at another odd address, some of it twice. */
+static void shared_at_odd_places(struct fmi_scene *s)
+{
+	mapped_before(s);
+	for (int who = 2; who < FMI_ACTORS; who++) {
+		const unsigned long va = s->arena + (unsigned long)(10 + who) * pmd_size +
+					 (unsigned long)who * pgsz;
+		const unsigned long offset = (unsigned long)who % s->nr * pgsz;
+
+		p_start(who);
+		s_map(s, who, va, s->size - offset, offset);
+		p_read(who, va, (s->size - offset) / pgsz);
+		s_map(s, who, va + 4 * pmd_size, pgsz, offset);
+		p_read(who, va + 4 * pmd_size, 1);
+		ex_learn(&s->e, who);
+	}
+	enabled(s, "switched on");
+	for (int who = 1; who < FMI_ACTORS; who++) {
+		s_exit(s, who);
+		s_check(s, "one less");
+	}
+}
+
+/* Switched on in the middle: nothing may be missed, and nothing taken twice. */
+static void in_a_storm(struct fmi_scene *s)
+{
+	const int rounds = fmi_test_all() ? 100 : 6;
+	long long adopted = 0, stops = 0;
+
+	fmi_assert(fmi_write("reset", "stats") > 0, "reset");
+	switch_to("0");
+	storm_start(s, 2);
+	for (int i = 0; i < rounds; i++) {
+		msleep(500);
+		fmi_assert(fmi_write("reset", "stats") > 0, "reset");
+		switch_to("1");
+		scanned("done");
+		fmi_eq(number("unseen_mm"), 0, "unseen_mm");
+		fmi_covered();
+		adopted += fmi_stat("adopted");
+		stops += number("stops");
+		fmi_audit("all");
+		if (!fmi_stat("blind_calls"))
+			fmi_eq(fmi_stat("lost"), 0, "lost");
+		fmi_eq(fmi_stat("lost"), fmi_stat("lost_window"), "lost");
+		fmi_eq(fmi_stat("inconsistent"), 0, "inconsistent");
+		fmi_eq(fmi_stat("mismatches"), 0, "mismatches");
+		if (i < rounds - 1)
+			switch_to("0");
+	}
+	storm_pause();
+	fmi_assert(fmi_covered() > 0, "nothing is tracked");
+	fmi_audit("all");
+	fmi_note("%lld folios adopted, machine stopped %lld times", adopted, stops);
+	fmi_assert(adopted > 0, "nothing was adopted");
+	/* What is known already is found again. */
+	fmi_assert(fmi_write("scan", "1") > 0, "scan");
+	fmi_eq(fmi_stat("inconsistent"), 0, "inconsistent");
+	fmi_assert(fmi_covered() > 0, "nothing is tracked");
+	storm_end();
+	/* What blind tasks have lost is none of the next case. */
+	fmi_assert(fmi_write("reset", "stats") > 0, "reset");
+}
+
+static void nothing_is_left(struct fmi_scene *s)
+{
+	(void)s;
+	storm_left_nothing();
+	fmi_eq(fmi_stat("learning_folios"), 0, "learning_folios");
+}
+
+/* A scan that a signal ends leaves a state from which another one is complete. */
+static void killed(struct fmi_scene *s)
+{
+	unsigned int seed = 1;
+	int nr = 0;
+
+	mapped_before(s);
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+		int status;
+
+		if (pid == 0) {
+			for (;;) {
+				fmi_write("enable", "0");
+				fmi_write("enable", "1");
+			}
+		}
+		msleep(10 + (unsigned int)rand_r(&seed) % 700);
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "scan cannot be read");
+		nr += !!strstr(text, "state: interrupted");
+		fmi_eq(fmi_stat("learning_folios"), 0, "learning_folios");
+	}
+	fmi_note("%d of 20 scans were interrupted", nr);
+	fmi_assert(nr > 0, "no scan was interrupted");
+	switch_to("1");
+	fmi_assert(fmi_write("scan", "1") > 0, "scan");
+	scanned("done");
+	fmi_assert(fmi_covered() > 0, "nothing is tracked");
+	s_check(s, "after all");
+	switch_to("0");
+	switch_to("1");
+}
+
+static void refused(struct fmi_scene *s)
+{
+	static const char *const bad[] = { "", "0", "2", "all", "1 1" };
+
+	(void)s;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		fmi_eq(fmi_write("scan", bad[i]), -EINVAL, bad[i]);
+	switch_to("0");
+	fmi_eq(fmi_write("scan", "1"), -ENODEV, "switched off");
+	switch_to("1");
+}
+
+struct reader {
+	int pagemap;
+	void *page;	/* a write to it waits */
+	unsigned long at;
+	pthread_t thread;
+};
+
+static void *read_pagemap(void *arg)
+{
+	struct reader *r = arg;
+
+	/* The MM is referenced until the result has been stored. */
+	if (pread(r->pagemap, r->page, 8, (off_t)(r->at / pgsz * 8)) != 8)
+		perror("# pagemap");
+	return NULL;
+}
+
+static int missing_pages(void *page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { .start = (unsigned long)page, .len = pgsz },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		fmi_skip("no userfaultfd");
+	fmi_assert(!ioctl(uffd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER: %s", strerror(errno));
+	return uffd;
+}
+
+/* An MM that somebody uses, and no task has any more: it cannot be found by its task. */
+static void unseen(struct fmi_scene *s)
+{
+	struct reader r = { .at = s->va };
+	struct uffdio_zeropage zero = { .range = { .len = pgsz } };
+	char path[64], line[128];
+	struct uffd_msg msg;
+	long long lost;
+	int uffd;
+
+	mapped_before(s);
+	p_start(2);
+	s_map(s, 2, s->va, s->size, 0);
+	p_read(2, s->va, 1);
+	ex_learn(&s->e, 2);
+	r.page = mmap(NULL, pgsz, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fmi_assert(r.page != MAP_FAILED, "mmap: %s", strerror(errno));
+	uffd = missing_pages(r.page);
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", p_pid(2));
+	r.pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	fmi_assert(r.pagemap >= 0, "%s: %s", path, strerror(errno));
+	fmi_assert(!pthread_create(&r.thread, NULL, read_pagemap, &r), "pthread_create");
+	/* Until the fault is there, the reader has not begun. */
+	fmi_assert(read(uffd, &msg, sizeof(msg)) == sizeof(msg), "no fault: %s", strerror(errno));
+	p_exit(2);
+	lost = fmi_stat("lost_unseen_mm");
+
+	switch_to("1");
+	scanned("done");
+	fmi_eq(number("unseen_mm"), 1, "unseen_mm");
+	snprintf(line, sizeof(line), "untracked: pfn=%lu order=%u type=%s reason=unseen_mm\n",
+		 s->e.pfn, s->order, kind_name(s->kind));
+	fmi_assert(strstr(text, line), "no line '%s' in\n%s", line, text);
+	fmi_assert(number("coverage_unseen_mm") > 0, "%s", text);
+	fmi_eq(fmi_stat("lost_unseen_mm"), lost + 1, "lost_unseen_mm");
+
+	zero.range.start = (unsigned long)r.page;
+	fmi_assert(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE: %s", strerror(errno));
+	pthread_join(r.thread, NULL);
+	close(r.pagemap);
+	ex_exit(&s->e, 2);
+	/* Now that the MM is gone, the next scan finds all there is. */
+	fmi_assert(fmi_write("scan", "1") > 0, "scan");
+	fmi_eq(number("unseen_mm"), 0, "unseen_mm");
+	fmi_assert(fmi_covered() > 0, "nothing is tracked");
+	s_check(s, "the MM is gone");
+	fmi_assert(fmi_write("reset", "stats") > 0, "reset");
+}
+
+static const struct fmi_test tests[] = {
+	{ "whole", whole, ON_EACH },
+	{ "forked_before", forked_before, ON_EACH },
+	{ "moved_before", moved_before, ON_EACH | NOT_ORDER1 },
+	{ "shared_at_odd_places", shared_at_odd_places, (ON_SHMEM | ON_FILE) | NOT_ORDER1 },
+	{ "killed", killed, ON_ANON | PMD_ONLY },
+	{ "unseen", unseen, ON_SHMEM | ORDER4_ONLY },
+	{ "refused", refused, ON_ONCE },
+	{ "in_a_storm", in_a_storm, ON_ONCE | LONG },
+	{ "nothing_is_left", nothing_is_left, ON_ONCE },
+};
+
+int main(int argc, char **argv)
+{
+	int ret;
+
+	fmi_util_init();
+	swap_start();
+	ret = fmi_run(argc, argv, tests, ARRAY_SIZE(tests));
+	swap_stop();
+	return ret;
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Minutes of a storm with everything in it (FMI_STORM_MINUTES, 1 unless given). A minute blows,
+ * is stopped and audited; blows on while tracking is switched off and on, is stopped and audited
+ * again; then all processes end and nothing may be left. FMI_SEED repeats one.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "fmi_ksft.h"
+#include "fmi_scene.h"
+#include "fmi_storm.h"
+#include "fmi_swap.h"
+#include "fmi_util.h"
+#include "storm_worker.h"
+
+#define MAX_MINUTES 1000
+#define STEADY_SECONDS 45
+#define SWITCHING_SECONDS 15
+/* A slow machine may need longer until each operation was done; so many times that long. */
+#define PATIENCE 4
+/* So often at least: on an emulated machine each takes seconds. */
+#define SWITCHES 3
+
+enum { LOST, LOST_WINDOW, LOST_UNSEEN, BLIND, WINDOWS_MISSED };
+
+static const char *const must_stay[] = {
+	[LOST] = "lost", [LOST_WINDOW] = "lost_window", [LOST_UNSEEN] = "lost_unseen_mm",
+	[BLIND] = "blind_calls", [WINDOWS_MISSED] = "windows_missed",
+	"inconsistent", "mismatches", "missed",
+	"missed_calls", "windows_abnormal", "windows_overflow", "hooks_unknown_site",
+	"hooks_unreadable",
+};
+
+static char text[1 << 18];
+
+/* Lines of `stats` that say why something was lost or inconsistent. */
+static void say_why(void)
+{
+	char *save;
+
+	if (fmi_read("stats", text, sizeof(text)) <= 0)
+		return;
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if ((!strncmp(line, "lost_", 5) || !strncmp(line, "inconsistent_", 13)) &&
+		    !strstr(line, ": 0"))
+			fmi_note("%s", line);
+	}
+}
+
+/* What stats must say; after tracking was switched, a process of before may have been lost. */
+static void nothing_changed(const long long *before, const char *when, bool switched)
+{
+	long long blind = 0, lost_window = 0, unseen = 0, missed = 0;
+
+	if (switched) {
+		/* A task that was being forked while hooks were placed is blind until it ends. */
+		blind = fmi_stat("blind_calls") - before[BLIND];
+		lost_window = fmi_stat("lost_window") - before[LOST_WINDOW];
+		unseen = fmi_stat("lost_unseen_mm") - before[LOST_UNSEEN];
+		missed = fmi_stat("windows_missed") - before[WINDOWS_MISSED];
+		if (blind)
+			fmi_note("%lld calls of tasks that were being forked: %lld folios lost",
+				 blind, lost_window + unseen);
+		fmi_assert(missed <= blind, "%s: %lld windows were missed, %lld calls were blind",
+			   when, missed, blind);
+	}
+	/* Without hooks nothing is found wrong. */
+	fmi_eq(fmi_stat("hooks_dead"), 0, "hooks_dead");
+	for (size_t i = 0; i < ARRAY_SIZE(must_stay); i++) {
+		long long want = before[i];
+
+		if (i == BLIND)
+			want += blind;
+		else if (blind && i == LOST)
+			want += lost_window + unseen;
+		else if (blind && i == LOST_WINDOW)
+			want += lost_window;
+		else if (blind && i == LOST_UNSEEN)
+			want += unseen;
+		else if (i == WINDOWS_MISSED)
+			want += missed;
+		if (fmi_stat(must_stay[i]) != want) {
+			say_why();
+			fmi_fail("%s: %s: got %lld, want %lld", when, must_stay[i],
+				 fmi_stat(must_stay[i]), want);
+		}
+	}
+}
+
+static void remember(long long *before)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(must_stay); i++)
+		before[i] = fmi_stat(must_stay[i]);
+}
+
+/* Everything stands still: every folio can be compared. */
+static void audit_quiet(const char *when)
+{
+	fmi_audit("all");
+	fmi_assert(fmi_read("audit", text, sizeof(text)) > 0, "cannot read audit");
+	fmi_note("%s: %lld mappings, %lld records, %lld folios compared, %lld deferred", when,
+		 text_value(text, "mappings"), text_value(text, "records"),
+		 text_value(text, "compared"), text_value(text, "deferred"));
+	fmi_eq(fmi_stat("windows_open"), 0, "windows_open");
+	/* What the scan has found is known for good, and nothing else is mapped. */
+	fmi_eq(fmi_stat("learning_folios"), 0, "learning_folios");
+	fmi_assert(fmi_covered() > 0, "%s: nothing is tracked", when);
+}
+
+static void blow(double seconds)
+{
+	const double end = now_seconds() + seconds;
+	const double last = end + (PATIENCE - 1) * seconds;
+	double slowest = 0;
+	long long seen = 0;
+	int audits = 0;
+
+	while (now_seconds() < end || (now_seconds() < last && !storm_complete())) {
+		double start = now_seconds();
+
+		/* In the middle calls may be in flight, but there is no difference. */
+		fmi_audit("all");
+		audits++;
+		if (now_seconds() - start > slowest)
+			slowest = now_seconds() - start;
+		if (fmi_stat("tracked_folios") > seen)
+			seen = fmi_stat("tracked_folios");
+		msleep(500);
+	}
+	fmi_note("%lu operations, %lld folios, %d audits of at most %.1f s", storm_ops(), seen,
+		 audits, slowest);
+	fmi_assert(seen > 0, "no folio was tracked");
+}
+
+static void switch_off_and_on(double seconds, unsigned int seed)
+{
+	double end = now_seconds() + seconds;
+	int times;
+
+	for (times = 0; times < SWITCHES || now_seconds() < end; times++) {
+		fmi_assert(fmi_write("enable", "0") > 0, "disable");
+		fmi_eq(fmi_stat("tracked_folios"), 0, "tracked_folios while disabled");
+		msleep((unsigned int)rand_r(&seed) % 300);
+		fmi_assert(fmi_write("enable", "1") > 0, "enable");
+		msleep((unsigned int)rand_r(&seed) % 1000);
+		fmi_audit("all");
+	}
+	fmi_note("switched off and on %d times", times);
+}
+
+static unsigned int first_seed;
+static struct fmi_test tests[MAX_MINUTES];
+
+static void minute(struct fmi_scene *s)
+{
+	unsigned int seed = first_seed + (unsigned int)(fmi_case - tests);
+	int families = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	long long before[ARRAY_SIZE(must_stay)];
+
+	/* Of this process's own memory nothing is to become large; its children switch that on. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	remember(before);
+	storm_start_all(s, families < 2 ? 2 : families > 4 ? 4 : families, seed);
+	blow(STEADY_SECONDS);
+	storm_pause();
+	audit_quiet("steady");
+	nothing_changed(before, "steady", false);
+	storm_coverage();
+
+	storm_resume();
+	switch_off_and_on(SWITCHING_SECONDS, seed);
+	storm_pause();
+	audit_quiet("switched");
+	nothing_changed(before, "switched", true);
+	storm_end();
+	storm_left_nothing();
+	nothing_changed(before, "all processes are gone", true);
+}
+
+int main(int argc, char **argv)
+{
+	static char names[MAX_MINUTES][16];
+	const char *given = getenv("FMI_STORM_MINUTES");
+	int minutes = given && *given ? atoi(given) : 1;
+	int ret;
+
+	if (minutes < 1 || minutes > MAX_MINUTES) {
+		fprintf(stderr, "FMI_STORM_MINUTES is 1 to %d\n", MAX_MINUTES);
+		return KSFT_FAIL;
+	}
+	for (int i = 0; i < minutes; i++) {
+		snprintf(names[i], sizeof(names[i]), "minute_%d", i + 1);
+		tests[i] = (struct fmi_test){ names[i], minute, ON_ONCE | LONG };
+	}
+	first_seed = storm_seed();
+	fmi_util_init();
+	swap_start();
+	ret = fmi_run(argc, argv, tests, (size_t)minutes);
+	/* A minute that failed has not. */
+	storm_system_stop();
+	swap_stop();
+	return ret;
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What shakes the whole machine while the storm blows; each is a process of its own. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/swap.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fmi_ksft.h"
+#include "fmi_swap.h"
+#include "fmi_util.h"
+#include "storm_worker.h"
+
+#define KSM_DIR "/sys/kernel/mm/ksm/"
+#define KHUGEPAGED_DIR "/sys/kernel/mm/transparent_hugepage/khugepaged/"
+#define CGROUP "/sys/fs/cgroup/fmi_storm"
+
+/* thp_restore() puts back what the settings of THPs were before the tests. */
+static const struct {
+	const char *path, *on, *off;
+} settings[] = {
+	{ KSM_DIR "pages_to_scan", "1000", "100" },
+	{ KSM_DIR "sleep_millisecs", "10", "20" },
+	{ KSM_DIR "run", "1", "0" },
+	{ KHUGEPAGED_DIR "defrag", "1", "0" },
+	{ KHUGEPAGED_DIR "max_ptes_none", "511", "0" },
+	{ KHUGEPAGED_DIR "max_ptes_swap", "64", "0" },
+	{ KHUGEPAGED_DIR "max_ptes_shared", "256", "0" },
+	{ KHUGEPAGED_DIR "pages_to_scan", "2048", "1" },
+	{ KHUGEPAGED_DIR "scan_sleep_millisecs", "50", "100000000" },
+};
+
+bool storm_has_ksm(void)
+{
+	return access(KSM_DIR "run", W_OK) == 0;
+}
+
+static bool has_swap(void)
+{
+	return *swap_device;
+}
+
+/* A cgroup that may have a limit of its own. */
+static bool has_limits(void)
+{
+	char text[256];
+
+	return read_text("/sys/fs/cgroup/cgroup.controllers", text, sizeof(text)) > 0 &&
+	       strstr(text, "memory");
+}
+
+void storm_system_start(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+		write_text(settings[i].path, settings[i].on);
+	/* A minute that failed may have left it off. */
+	if (*swap_device)
+		swapon(swap_device, 0);
+}
+
+void storm_system_stop(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+		write_text(settings[i].path, settings[i].off);
+}
+
+static bool op_swapoff(struct storm_worker *w)
+{
+	bool done;
+
+	if (!has_swap()) {
+		storm_sleep(1000);
+		return false;
+	}
+	storm_sleep(500 + storm_rnd(w, 2000));
+	done = swapoff(swap_device) == 0;
+	storm_sleep(storm_rnd(w, 100));
+	if (done && swapon(swap_device, 0))
+		storm_broken("swapon");
+	return done;
+}
+
+static bool op_compact(struct storm_worker *w)
+{
+	storm_sleep(500 + storm_rnd(w, 1000));
+	return write_text("/proc/sys/vm/compact_memory", "1") > 0;
+}
+
+/* Merges go on all the time; here all of them are undone. */
+static bool op_unmerge(struct storm_worker *w)
+{
+	bool done;
+
+	storm_sleep(2000 + storm_rnd(w, 3000));
+	if (storm_stopping())
+		return false;
+	done = write_text(KSM_DIR "run", "2") > 0;
+	write_text(KSM_DIR "run", "1");
+	return done;
+}
+
+static void __attribute__((noreturn)) hog(unsigned long bytes, unsigned int how)
+{
+	char *mem;
+
+	signal(SIGBUS, SIG_DFL);
+	if (write_text(CGROUP "/cgroup.procs", "0") < 0)
+		_exit(3);
+	mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		   how ? MAP_SHARED | MAP_ANONYMOUS : MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED)
+		_exit(3);
+	for (unsigned long i = 0; i < bytes; i += pgsz) {
+		mem[i] = 1;
+		/* A part goes by itself, a child maps the rest. */
+		if (i == bytes / 4) {
+			madvise(mem, i / 2 + pgsz, MADV_DONTNEED);
+			if (fork() < 0)
+				_exit(3);
+		}
+	}
+	_exit(0);
+}
+
+/* More than its cgroup may have: first swapped, then killed. Nobody else is short of memory. */
+static bool op_oom(struct storm_worker *w)
+{
+	const unsigned long limit = 16 * pmd_size;
+	char text[32];
+	int status;
+	pid_t pid;
+
+	storm_sleep(500 + storm_rnd(w, 1500));
+	write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	mkdir(CGROUP, 0755);
+	snprintf(text, sizeof(text), "%lu", limit);
+	if (storm_stopping() || write_text(CGROUP "/memory.max", text) < 0)
+		return false;
+	write_text(CGROUP "/memory.swap.max", storm_rnd(w, 2) ? "0" : text);
+	pid = fork();
+	if (pid == 0)
+		hog(3 * limit, storm_rnd(w, 2));
+	if (pid < 0)
+		return false;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	/* Its child is in the same cgroup; it ends as well, or is ended here. */
+	write_text(CGROUP "/cgroup.kill", "1");
+	for (int i = 0; i < 500 && rmdir(CGROUP); i++)
+		msleep(10);
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+const struct storm_op storm_ops_system[] = {
+	{ "swapoff", 1, op_swapoff, has_swap },
+	{ "compact", 1, op_compact, NULL },
+	{ "unmerge", 1, op_unmerge, storm_has_ksm },
+	{ "oom", 1, op_oom, has_limits },
+};
+
+const size_t nr_storm_ops_system = ARRAY_SIZE(storm_ops_system);
