@@ -6,10 +6,10 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 SUITE ?= trixie
 ARCH ?= x86_64
 
-export MEM SMP FLAVOUR UPDATE RUSTC BINDGEN LIMIT JOBS
+export MEM SMP FLAVOUR UPDATE RUSTC BINDGEN LIMIT JOBS MINUTES SEED
 
 .DEFAULT_GOAL := modules
-PHONY := modules install uninstall kdir run vm test test-all check clean distclean help
+PHONY := modules install uninstall kdir run vm test test-all storm check clean distclean help
 
 # --- on a real machine ---
 
@@ -46,6 +46,9 @@ test:
 
 test-all:
 	@FMI_TEST_ALL=1 scripts/test
+
+storm:
+	@scripts/storm $(SUITE) $(ARCH)
 
 check:
 	@scripts/check $(SUITE)
