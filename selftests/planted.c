@@ -242,7 +242,6 @@ static const struct fmi_test planted[] = {
 	{ "comparison_notices_a_dropped_call", comparison_notices_a_dropped_call, ANON },
 	{ "comparison_notices_a_dropped_call", comparison_notices_a_dropped_call, SHMEM },
 	{ "shadow_notices_a_doubled_call", shadow_notices_a_doubled_call, ANON },
-	{ "shadow_notices_a_doubled_call", shadow_notices_a_doubled_call, SHMEM },
 	{ "background_audit_notices", background_audit_notices,
 	  ON_ANON | ORDER4_ONLY | NO_MODULE },
 	{ "storm_fails_if_calls_are_dropped", storm_fails_if_calls_are_dropped,
