@@ -217,6 +217,7 @@ pub(crate) fn compare_suspects(tracker: &Tracker) -> Result<Tally> {
         // Allocates without the lock.
         list.reserve(MAX_SUSPECTS, GFP_KERNEL)?;
         let found = tracker.table.with_shard(shard, |shard| {
+            shard.call_in(&tracker.env());
             for _ in 0..MAX_SUSPECTS {
                 let Some(suspect) = shard.take_suspect() else {
                     break;

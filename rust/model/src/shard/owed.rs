@@ -124,7 +124,7 @@ impl Shard<'_> {
     }
 
     /// Loses the folios of which a remove is owed for too long: the add was of a mapping that is there.
-    fn call_in(&mut self, env: &dyn Env) {
+    pub fn call_in(&mut self, env: &dyn Env) {
         while let Some(pfn) = self.state.debts.expired(env) {
             self.lose(pfn, LostReason::Inconsistent, env);
             self.state
