@@ -177,9 +177,12 @@ impl Tracker {
 
     /// Lets rmap calls reach the shadow, or not.
     ///
-    /// To be exact it must be switched on while no rmap call is running.
+    /// To be exact it must be switched on while no rmap call is running. When it is switched off, calls
+    /// may be between their two hooks: then what they leave behind says nothing.
     pub(crate) fn set_armed(&self, armed: bool) {
-        self.crosscheck.clear();
+        if armed {
+            self.crosscheck.clear();
+        }
         self.armed.store(armed, Release);
     }
 

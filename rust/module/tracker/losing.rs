@@ -126,10 +126,15 @@ impl Tracker {
                 self.close_stale(task);
             }
         }
+        let session = self.session();
         let Some(seq) = self.crosscheck.unsettled() else {
             return;
         };
         quiesce::wait_for_calls();
+        // Only if both hooks of these calls had to look: not if tracking was off for one of them.
+        if !self.armed() || self.session() != session {
+            return;
+        }
         while let Some(mm) = self.crosscheck.settle(seq) {
             self.lose_mm(mm);
         }
