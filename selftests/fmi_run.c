@@ -100,12 +100,12 @@ static void restore_and_die(int sig)
 	raise(sig);
 }
 
-/* Lost folios, but for what calls concern that a hook with exit is known to have missed. */
+/* Lost folios, but for what tasks have forked that were being forked when hooks were placed. */
 static long long lost_by_error(void)
 {
 	long long lost = fmi_stat("lost");
 
-	if (fmi_stat("blind_calls") || fmi_stat("windows_missed"))
+	if (fmi_stat("blind_calls"))
 		lost -= fmi_stat("lost_window") + fmi_stat("lost_unseen_mm");
 	return lost;
 }

@@ -24,7 +24,7 @@ void storm_resume(void);
 void storm_end(void);
 /* Afterwards no folio may be left over; those of other programs are none of it. */
 void storm_left_nothing(void);
-/* Nothing is lost but what calls concern that a hook with exit is known to have missed. */
+/* Nothing is lost but what tasks forked that were being forked when the hooks were placed. */
 void storm_lost_nothing(void);
 /* Operations so far. */
 unsigned long storm_ops(void);

@@ -60,7 +60,7 @@ void storm_left_nothing(void)
 
 void storm_lost_nothing(void)
 {
-	long long blind = fmi_stat("blind_calls") + fmi_stat("windows_missed");
+	long long blind = fmi_stat("blind_calls");
 	long long lost = 0;
 
 	/* What a blind task forks during a scan is an MM that was not seen. */
@@ -68,5 +68,6 @@ void storm_lost_nothing(void)
 		lost = fmi_stat("lost_window") + fmi_stat("lost_unseen_mm");
 	fmi_eq(fmi_stat("lost"), lost, "lost");
 	if (blind)
-		fmi_note("%lld calls blind or missed: %lld folios lost", blind, lost);
+		fmi_note("%lld calls of tasks that were being forked: %lld folios lost", blind,
+			 lost);
 }
