@@ -50,20 +50,37 @@ check_arch() {
 	readonly ARCH DEB_ARCH KARCH TRIPLET
 }
 
-# Sets ROOT, WORK, KDIR, KREL for a suite, an architecture and $FLAVOUR.
+# The kernels that scripts/kernel builds.
+KERNELS=(tracepoint debug nopagemapcount)
+
+# Checks $KERNEL; "stock" is none of our own.
+check_kernel() {
+	KERNEL=${KERNEL:-}
+	[[ $KERNEL != stock ]] || KERNEL=
+	[[ -z $KERNEL || " ${KERNELS[*]} " == *" $KERNEL "* ]] || die "unknown KERNEL '$KERNEL'" \
+		"use one of: ${KERNELS[*]}; or none, for the stock kernel"
+	[[ -z $KERNEL || -z ${FLAVOUR:-} ]] || die "KERNEL=$KERNEL and FLAVOUR=$FLAVOUR exclude each other" \
+		"FLAVOUR is one of Debian's kernels, KERNEL one of our own"
+}
+
+# Sets ROOT, WORK, KDIR, SLOW for a suite, an architecture and $FLAVOUR or $KERNEL.
 # shellcheck disable=SC2034
 set_paths() {
 	check_suite "$1"
 	check_arch "$2"
+	check_kernel
 	SUITE=$1
 	FLAVOUR=${FLAVOUR:-}
 	ROOT=$BUILD/$SUITE/root
-	WORK=$BUILD/$SUITE/$ARCH${FLAVOUR:+-$FLAVOUR}
+	WORK=$BUILD/$SUITE/$ARCH${FLAVOUR:+-$FLAVOUR}${KERNEL:+-$KERNEL}
+	# How much longer things take in a guest with this kernel, for limits.
+	SLOW=1
+	[[ $KERNEL != debug ]] || SLOW=6
 	KDIR=$WORK/kdir
 	MODULE_DIR=$WORK/module
 }
 
-# kernel_release: the release of the kernel that "kdir" unpacked into $WORK.
+# kernel_release: the release of the kernel in $WORK.
 kernel_release() { cat "$WORK/release"; }
 
 # need_space MIB WHAT: asks for free space up front, not half way through.
