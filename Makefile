@@ -6,10 +6,10 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 SUITE ?= trixie
 ARCH ?= x86_64
 
-export MEM SMP FLAVOUR UPDATE RUSTC BINDGEN LIMIT JOBS MINUTES SEED
+export MEM SMP FLAVOUR KERNEL UPDATE RUSTC BINDGEN LIMIT JOBS MINUTES SEED
 
 .DEFAULT_GOAL := modules
-PHONY := modules install uninstall kdir run vm test test-all storm check clean distclean help
+PHONY := modules install uninstall kdir kernel run vm test test-all storm check clean distclean help
 
 # --- on a real machine ---
 
@@ -29,7 +29,10 @@ folio_mapcount.ko:
 
 kdir:
 	@scripts/kdir $(SUITE) $(ARCH)
-	@echo "KDIR=$(CURDIR)/build/$(SUITE)/$(ARCH)$(FLAVOUR:%=-%)/kdir"
+	@echo "KDIR=$(CURDIR)/build/$(SUITE)/$(ARCH)$(FLAVOUR:%=-%)$(patsubst %,-%,$(filter-out stock,$(KERNEL)))/kdir"
+
+kernel:
+	@scripts/kernel $(SUITE) $(ARCH)
 
 run:
 	@scripts/run $(SUITE) $(ARCH)
@@ -41,6 +44,8 @@ vm: export SHARE := $(value SHARE)
 vm:
 	@scripts/vm $(SUITE) $(ARCH)
 
+# Both architectures, unless somebody named one.
+test test-all: export FMI_ARCH := $(if $(filter file,$(origin ARCH)),,$(ARCH))
 test:
 	@scripts/test
 
@@ -62,6 +67,6 @@ distclean:
 	@scripts/clean all
 
 help:
-	@sed -n '/^    make/p' Documentation/kit.rst
+	@sed -n '/^    make  *\S/,/^$$/p' Documentation/kit.rst | sed '/^$$/d'
 
 .PHONY: $(PHONY)
