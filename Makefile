@@ -31,6 +31,7 @@ kdir:
 	@scripts/kdir $(SUITE) $(ARCH)
 	@echo "KDIR=$(CURDIR)/build/$(SUITE)/$(ARCH)$(FLAVOUR:%=-%)$(patsubst %,-%,$(filter-out stock,$(KERNEL)))/kdir"
 
+kernel: override export KERNEL := $(or $(KERNEL),tracepoint)
 kernel:
 	@scripts/kernel $(SUITE) $(ARCH)
 
