@@ -33,6 +33,8 @@ void fmi_util_init(void)
 	if (read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", text, sizeof(text)) > 0)
 		pmd_size = strtoul(text, NULL, 10);
 	pmd_order = (unsigned int)__builtin_ctzl(pmd_size) - pgshift;
+	/* The cases, which are children, then know. */
+	fmi_page_mapcounts();
 }
 
 int write_text(const char *path, const char *text)
@@ -293,6 +295,16 @@ void page_counts(unsigned long pfn, unsigned long nr, uint64_t *counts)
 	static int fd;
 
 	read_pages("/proc/kpagecount", &fd, pfn, nr, counts);
+}
+
+bool fmi_page_mapcounts(void)
+{
+	static int found;
+
+	if (!found)
+		found = system("{ zcat /proc/config.gz || cat /boot/config-$(uname -r); } 2>/dev/null |"
+			       " grep -qx CONFIG_NO_PAGE_MAPCOUNT=y") ? 1 : 2;
+	return found == 1;
 }
 
 unsigned int folio_order(unsigned long pfn, unsigned long *head)

@@ -63,6 +63,12 @@ bool vma_exists(pid_t pid, unsigned long start, unsigned long end);
 /* kB mapped by PMDs in the VMA that starts there (anon, shmem and file). */
 long vma_pmd_kb(pid_t pid, unsigned long start);
 
+/*
+ * Does the kernel keep mapcounts per page (CONFIG_PAGE_MAPCOUNT)? Said by its configuration; one that
+ * does not show it is taken for one that does, as the stock kernels do.
+ */
+bool fmi_page_mapcounts(void);
+
 void msleep(unsigned int ms);
 double now_seconds(void);
 

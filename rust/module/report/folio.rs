@@ -457,8 +457,14 @@ impl Display for Report {
         if let Some(k) = &self.kernel {
             writeln!(f, "kernel_large_mapcount: {}", k.large)?;
             writeln!(f, "kernel_entire_mapcount: {}", k.entire)?;
-            writeln!(f, "kernel_nr_pages_mapped: {}", k.nr_pages_mapped)?;
-            writeln!(f, "kernel_page_mapcounts: {}", Runs(&self.kernel_pages))?;
+            if k.per_page {
+                writeln!(f, "kernel_nr_pages_mapped: {}", k.nr_pages_mapped)?;
+                writeln!(f, "kernel_page_mapcounts: {}", Runs(&self.kernel_pages))?;
+            } else {
+                // What a kernel without CONFIG_PAGE_MAPCOUNT has there is not about mappings.
+                writeln!(f, "kernel_nr_pages_mapped: -")?;
+                writeln!(f, "kernel_page_mapcounts: -")?;
+            }
             let ([a, b], [n, m]) = (k.mm_id, k.mm_id_mapcount);
             writeln!(f, "kernel_mm_id: {a} {b}")?;
             writeln!(f, "kernel_mm_id_mapcount: {n} {m}")?;

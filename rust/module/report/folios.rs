@@ -178,15 +178,20 @@ impl Table<Control> for Folios {
             }
         }
         match kernel {
-            Some(k) => seq_print!(
-                m,
-                "\t{}\t{}\t{}\t{}\t{}\t",
-                k.large,
-                k.entire,
-                k.nr_pages_mapped,
-                u8::from(k.maybe_mapped_shared),
-                u8::from(k.partially_mapped)
-            ),
+            Some(k) => {
+                seq_print!(m, "\t{}\t{}", k.large, k.entire);
+                if k.per_page {
+                    seq_print!(m, "\t{}", k.nr_pages_mapped);
+                } else {
+                    seq_print!(m, "\t-");
+                }
+                seq_print!(
+                    m,
+                    "\t{}\t{}\t",
+                    u8::from(k.maybe_mapped_shared),
+                    u8::from(k.partially_mapped)
+                );
+            }
             None => seq_print!(m, "\t-\t-\t-\t-\t-\t"),
         }
         if wrong.is_empty() {
