@@ -80,7 +80,7 @@ static void check_vma(const struct fmi_expect *e, const struct ex_vma *vma)
 	free(want);
 }
 
-/* What a kernel without CONFIG_PAGE_MAPCOUNT says of each page: rounded, but at least 1 if mapped. */
+/* What a kernel without CONFIG_PAGE_MAPCOUNT says of each page: rounded, at least 1 if mapped. */
 static int average(const struct fmi_expect *e, const struct ex_values *v)
 {
 	long long ptes = v->total - v->entire;

@@ -302,7 +302,8 @@ bool fmi_page_mapcounts(void)
 	static int found;
 
 	if (!found)
-		found = system("{ zcat /proc/config.gz || cat /boot/config-$(uname -r); } 2>/dev/null |"
+		found = system("exec 2>/dev/null; { zcat /proc/config.gz ||"
+			       " cat /boot/config-$(uname -r); } |"
 			       " grep -qx CONFIG_NO_PAGE_MAPCOUNT=y") ? 1 : 2;
 	return found == 1;
 }

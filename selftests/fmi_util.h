@@ -64,8 +64,8 @@ bool vma_exists(pid_t pid, unsigned long start, unsigned long end);
 long vma_pmd_kb(pid_t pid, unsigned long start);
 
 /*
- * Does the kernel keep mapcounts per page (CONFIG_PAGE_MAPCOUNT)? Said by its configuration; one that
- * does not show it is taken for one that does, as the stock kernels do.
+ * Does the kernel keep mapcounts per page (CONFIG_PAGE_MAPCOUNT)? Said by its configuration; one
+ * that does not show it is taken for one that does, as the stock kernels do.
  */
 bool fmi_page_mapcounts(void);
 
