@@ -36,7 +36,7 @@ static void trace(const char *file, const char *value)
 	fmi_assert(ret > 0, "%s: '%s': %s", file, value, strerror(-ret));
 }
 
-/* The functions that tracers trace; written without O_TRUNC, they would be added to those of before. */
+/* What tracers trace; written without O_TRUNC, it would be added to what was there. */
 static void only(const char *functions)
 {
 	int fd = open(TRACEFS "set_ftrace_filter", O_WRONLY | O_TRUNC | O_CLOEXEC);
