@@ -16,6 +16,7 @@
 #include "rmapwalk.h"
 #include "selftest.h"
 #include "shims.h"
+#include "tracepoints.h"
 #include "who.h"
 
 /* bindgen does not evaluate the macro. */

@@ -15,6 +15,7 @@ use fmi_model::Kind;
 
 use crate::{
     audit::Audit,
+    backend::Choice,
     background::Background,
     env::now_ns,
     preview::Preview,
@@ -106,9 +107,10 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Creates it with tracking off; `bytes` bounds the shadow's memory, `scans`: see [`Session::new`].
-    pub(crate) fn new(bytes: usize, scans: bool) -> Result<Arc<Self>> {
-        let tracker = Tracker::new(bytes)?;
+    /// Creates it with tracking off; `bytes` bounds the shadow's memory, `scans`: see [`Session::new`];
+    /// `choice` says what the events come from.
+    pub(crate) fn new(bytes: usize, scans: bool, choice: Choice) -> Result<Arc<Self>> {
+        let tracker = Tracker::new(bytes, choice)?;
         let background = Background::new(tracker.clone())?;
         Arc::pin_init(
             pin_init!(Self {

@@ -15,6 +15,7 @@ use kernel::{
 };
 
 mod audit;
+mod backend;
 #[expect(unsafe_code, reason = "delayed work")]
 mod background;
 #[expect(unsafe_code, reason = "calls the walk of the census")]
@@ -117,7 +118,8 @@ impl kernel::Module for FolioMapcount {
             pr_err!("the parameter selftest is 0 or 1\n");
             return Err(EINVAL);
         }
-        let control = Control::new(bytes, scan == 1)?;
+        let choice = backend::Choice::of_parameter()?;
+        let control = Control::new(bytes, scan == 1, choice)?;
         if enable == 1 {
             control
                 .session
@@ -131,7 +133,10 @@ impl kernel::Module for FolioMapcount {
             *control.selftest.lock() = outcome;
         }
         let dir = report::create(control.clone());
-        pr_info!("loaded: hooks by ftrace and fprobe\n");
+        match choice.backend {
+            backend::Backend::Functions => pr_info!("loaded: hooks by ftrace and fprobe\n"),
+            backend::Backend::Tracepoints => pr_info!("loaded: probes on tracepoints\n"),
+        }
         Ok(Self {
             dir: Some(dir),
             control,

@@ -34,5 +34,10 @@ struct fmi_leafwalk {
 };
 
 unsigned long fmi_leafwalk_range(struct fmi_leafwalk *walk);
+void fmi_pte_batches(const pte_t *ptep, unsigned long addr, unsigned long end,
+		     void (*batch)(void *ctx, struct page *page, unsigned int nr,
+				   unsigned long va),
+		     void *ctx);
+struct page *fmi_pmd_mapped_page(pmd_t val);
 
 #endif

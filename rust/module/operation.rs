@@ -24,7 +24,10 @@ use fmi_model::{
 
 use crate::{
     hook::{
-        args::Vma,
+        args::{
+            RmapFunction,
+            Vma, //
+        },
         sites, //
     },
     raw, //
@@ -32,6 +35,9 @@ use crate::{
 
 /// Places of the table: a power of two, several times the number of call sites.
 const PLACES: usize = 128;
+
+/// How functions are called that call the probe of a tracepoint.
+const TRACING: [&[u8]; 3] = [b"__rmap_trace", b"rmap_trace", b"__traceiter_rmap"];
 
 /// Places that are tried for an address.
 const PROBES: usize = 8;
@@ -41,6 +47,9 @@ const MAX_NAMED: u32 = 16;
 
 /// The site has no symbol that the model knows.
 const UNKNOWN: u32 = 256;
+
+/// The site is in an rmap function, or in what calls a tracepoint.
+const INSIDE: u32 = 257;
 
 /// A call site.
 struct Place {
@@ -106,7 +115,7 @@ fn site_of(caller: usize) -> Option<Site> {
     };
     let mut packed = place.site.load(Relaxed);
     if packed == 0 {
-        packed = look_up(caller).map_or(UNKNOWN, Site::pack);
+        packed = look_up(caller);
         place.site.store(packed, Relaxed);
     }
     let site = Site::unpack(packed);
@@ -142,9 +151,41 @@ fn place_of(caller: usize) -> Option<&'static Place> {
     None
 }
 
-fn look_up(caller: usize) -> Option<Site> {
+fn look_up(caller: usize) -> u32 {
     // The call may be the last instruction of its function.
-    sites::with_symbol(caller.wrapping_sub(1), Site::of_symbol)
+    sites::with_symbol(caller.wrapping_sub(1), |symbol| {
+        if is_inside(symbol) {
+            return INSIDE;
+        }
+        Site::of_symbol(symbol).map_or(UNKNOWN, Site::pack)
+    })
+}
+
+/// Returns whether a symbol is that of an rmap function, a part of one, or of what calls a tracepoint of it.
+fn is_inside(symbol: &[u8]) -> bool {
+    let name = symbol.split(|byte| *byte == b'.').next();
+    let name = name.unwrap_or_default();
+    RmapFunction::NAMES.iter().any(|f| f.to_bytes() == name)
+        || TRACING.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Returns which of the return addresses on a stack, innermost first, is that of the call of the rmap function.
+///
+/// Context: as [`of_call`].
+pub(crate) fn caller_in(callers: &[usize]) -> usize {
+    let calls_rmap = |caller: &usize| {
+        let Some(place) = place_of(*caller) else {
+            return true;
+        };
+        let mut packed = place.site.load(Relaxed);
+        if packed == 0 {
+            packed = look_up(*caller);
+            place.site.store(packed, Relaxed);
+        }
+        packed != INSIDE
+    };
+    let outside = callers.iter().copied().find(calls_rmap);
+    outside.or(callers.last().copied()).unwrap_or(0)
 }
 
 /// Writes the lines of `stats`.

@@ -22,6 +22,7 @@ use fmi_model::{
 
 use crate::{
     audit::Audit,
+    backend::Backend,
     check,
     check::{
         Tally,
@@ -31,7 +32,10 @@ use crate::{
         Control,
         Group, //
     },
-    hook::args::RmapFunction,
+    hook::{
+        args::RmapFunction,
+        tracepoint::TracePoint, //
+    },
     mm::MmRef,
     raw::{
         fmi_step_FMI_NR_STEPS as NR_STEPS,
@@ -47,14 +51,15 @@ mod helper;
 mod watch;
 
 pub(crate) use watch::{
+    is_blind,
     loses_exit,
     without_blind,
     Hook, //
 };
 
 use helper::{
-    Program,
-    Step, //
+    Ended,
+    Program, //
 };
 
 /// How often folios are compared that do not stand still.
@@ -62,6 +67,10 @@ const MAX_COMPARISONS: usize = 50;
 
 const fn rmap(function: RmapFunction) -> Hook {
     Hook::rmap(function as usize)
+}
+
+const fn trace(point: TracePoint) -> Hook {
+    Hook::trace(point as usize)
 }
 
 const COPY_RANGE: Hook = Hook::rare(0);
@@ -75,20 +84,57 @@ const MOVE_ENTRY: Hook = Hook::progress(2);
 const MOVE_HUGE_PMD_ENTRY: Hook = Hook::progress(3);
 const ADJUST_VMA_ENTRY: Hook = Hook::progress(4);
 
-/// The steps in the order of `enum fmi_step`: what they are called, and which hooks they must reach.
+/// A step of the program.
+struct Step {
+    /// What it is called.
+    name: &'static str,
+    /// The hooks that it must reach.
+    functions: &'static [Hook],
+    /// What the tracepoints, and the hooks beside them, must tell of it.
+    tracepoints: &'static [Hook],
+}
+
+impl Step {
+    /// Returns what it must reach with this backend.
+    fn hooks(&self, backend: Backend) -> &'static [Hook] {
+        match backend {
+            Backend::Functions => self.functions,
+            Backend::Tracepoints => self.tracepoints,
+        }
+    }
+}
+
+const fn step(
+    name: &'static str,
+    functions: &'static [Hook],
+    tracepoints: &'static [Hook],
+) -> Step {
+    Step {
+        name,
+        functions,
+        tracepoints,
+    }
+}
+
+/// The steps in the order of `enum fmi_step`.
 ///
 /// Only what cannot be otherwise is said here: the kernel may COW a page or a PMD. What it did must
 /// be in the shadow in any case.
-const STEPS: [(&str, &[Hook]); NR_STEPS as usize] = [
-    ("start", &[]),
-    ("map", &[rmap(RmapFunction::AddNewAnon)]),
-    (
+const STEPS: [Step; NR_STEPS as usize] = [
+    step("start", &[], &[]),
+    step(
+        "map",
+        &[rmap(RmapFunction::AddNewAnon)],
+        &[trace(TracePoint::AddNew)],
+    ),
+    step(
         "fork",
         &[COPY_RANGE, COPY_RANGE_ENTRY, COPY_HUGE_PMD, PTE_ALLOC],
+        &[trace(TracePoint::DupPmd)],
     ),
-    ("copy on write", &[]),
-    ("zap", &[]),
-    (
+    step("copy on write", &[], &[]),
+    step("zap", &[], &[]),
+    step(
         "munmap of a page",
         &[
             ADJUST_VMA,
@@ -97,29 +143,54 @@ const STEPS: [(&str, &[Hook]); NR_STEPS as usize] = [
             rmap(RmapFunction::RemovePmd),
             rmap(RmapFunction::RemovePtes),
         ],
+        &[
+            ADJUST_VMA,
+            ADJUST_VMA_ENTRY,
+            trace(TracePoint::AddPte),
+            trace(TracePoint::RemovePmd),
+            trace(TracePoint::RemovePte),
+        ],
     ),
-    ("fork of PTEs", &[COPY_RANGE, COPY_RANGE_ENTRY, PTE_ALLOC]),
-    ("mprotect", &[ADJUST_VMA, ADJUST_VMA_ENTRY]),
-    ("mremap", &[MOVE, MOVE_ENTRY]),
-    ("MADV_DONTNEED", &[]),
-    ("map of a file", &[rmap(RmapFunction::AddFilePmd)]),
-    (
+    step(
+        "fork of PTEs",
+        &[COPY_RANGE, COPY_RANGE_ENTRY, PTE_ALLOC],
+        &[trace(TracePoint::DupPte)],
+    ),
+    step(
+        "mprotect",
+        &[ADJUST_VMA, ADJUST_VMA_ENTRY],
+        &[ADJUST_VMA, ADJUST_VMA_ENTRY],
+    ),
+    step(
+        "mremap",
+        &[MOVE, MOVE_ENTRY],
+        &[trace(TracePoint::MovePtes)],
+    ),
+    step("MADV_DONTNEED", &[], &[]),
+    step(
+        "map of a file",
+        &[rmap(RmapFunction::AddFilePmd)],
+        &[trace(TracePoint::AddPmd)],
+    ),
+    step(
         "fault on a file",
         &[
             rmap(RmapFunction::AddFilePtes),
             rmap(RmapFunction::RemovePmd),
         ],
+        &[trace(TracePoint::AddPte), trace(TracePoint::RemovePmd)],
     ),
-    (
+    step(
         "UFFDIO_MOVE",
         &[
             MOVE_HUGE_PMD,
             MOVE_HUGE_PMD_ENTRY,
             rmap(RmapFunction::MoveAnon),
         ],
+        &[trace(TracePoint::MovePmdLeaf)],
     ),
-    ("migration", &[]),
-    ("end", &[]),
+    step("migration", &[], &[]),
+    step("end", &[], &[]),
 ];
 
 /// What the self-test found, unless the kernel is refused.
@@ -131,8 +202,10 @@ pub(crate) enum Outcome {
     NotRun(&'static str, i32),
     /// The hooks saw everything.
     Passed {
-        /// The hooks that saw a call, by position.
-        reached: u32,
+        /// The hooks that saw a call, by [`Hook::bit`].
+        reached: u64,
+        /// The backend that they are of.
+        backend: Backend,
     },
 }
 
@@ -150,14 +223,11 @@ impl fmt::Display for Outcome {
 impl Outcome {
     /// Returns the hooks that no step could reach, although the test passed.
     pub(crate) fn unreached(self) -> impl Iterator<Item = Hook> {
-        let reached = match self {
-            Self::Passed { reached } => reached,
-            _ => u32::MAX,
+        let (reached, backend) = match self {
+            Self::Passed { reached, backend } => (reached, backend),
+            _ => (u64::MAX, Backend::Functions),
         };
-        Hook::all()
-            .zip(0..u32::BITS)
-            .filter(move |(_, bit)| reached & (1 << bit) == 0)
-            .map(|(hook, _)| hook)
+        Hook::all(backend).filter(move |hook| reached & hook.bit() == 0)
     }
 }
 
@@ -197,23 +267,26 @@ fn test(tracker: &Tracker) -> Result<Outcome> {
             ))
         }
     };
-    let mut reached = 0u32;
-    for (step, (name, hooks)) in (0..).zip(&STEPS).skip(1) {
+    let backend = tracker.choice().backend;
+    let mut reached = 0;
+    for (step, plan) in (0..).zip(&STEPS).skip(1) {
+        let name = plan.name;
         let ended = match program.wait(step) {
             Err(e) if e == EINTR => return Err(e),
             Err(e) => return Ok(Outcome::NotRun(name, e.to_errno())),
             Ok(ended) => ended,
         };
-        if let Step::Refused(error) = ended {
+        if let Ended::Refused(error) = ended {
             if step <= LAST_NEEDED {
                 return Ok(Outcome::NotRun(name, error));
             }
         }
-        let taken = matches!(ended, Step::Taken);
+        let taken = matches!(ended, Ended::Taken);
         if let Some(outcome) = look(tracker, &program, name, taken && step != END)? {
             return Ok(outcome);
         }
         let mut blind = false;
+        let hooks = plan.hooks(backend);
         for hook in hooks.iter().filter(|hook| taken && !hook.has_seen()) {
             blind = true;
             pr_err!(
@@ -225,15 +298,15 @@ fn test(tracker: &Tracker) -> Result<Outcome> {
         if blind {
             return refuse();
         }
-        for (hook, bit) in Hook::all().zip(0..u32::BITS) {
-            reached |= u32::from(hook.has_seen()) << bit;
+        for hook in Hook::all(backend).filter(|hook| hook.has_seen()) {
+            reached |= hook.bit();
         }
         watch::forget();
         if let Err(e) = program.go_on(step) {
             return Ok(Outcome::NotRun(name, e.to_errno()));
         }
     }
-    Ok(Outcome::Passed { reached })
+    Ok(Outcome::Passed { reached, backend })
 }
 
 /// Looks whether everything that the program maps is in the shadow, and nothing else.
@@ -281,7 +354,7 @@ fn look(
                 pr_err!("selftest: after \"{name}\": {nr} {what}\n");
             }
         }
-        for hook in Hook::all().filter(|hook| hook.has_seen()) {
+        for hook in Hook::all(tracker.choice().backend).filter(|hook| hook.has_seen()) {
             pr_info!("selftest: seen: {} ({})\n", hook.function(), hook.kind());
         }
         return refuse().map(Some);

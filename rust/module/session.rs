@@ -2,8 +2,8 @@
 
 //! Tracking on and off.
 //!
-//! Enabling: storage, then the hooks that open and close windows, then the rmap hooks, whose calls
-//! are not yet taken. Then everything that began without hooks is waited for: rmap calls by a grace
+//! Enabling: storage, then the hooks or probes of the backend, those that open and close windows first; their calls
+//! are not yet taken. Then everything that began without them is waited for: rmap calls by a grace
 //! period, forks and mremaps by taking the mmap lock of every MM once. At last the calls are let
 //! through at a moment at which none is running, so that no folio is tracked from the middle of a
 //! call.
@@ -20,36 +20,18 @@ use kernel::{
 };
 
 use crate::{
+    backend::Hooks,
     check,
     class,
     env::ram_bytes,
-    hook::{
-        call,
-        entry, //
-    },
-    mm::MmRef,
     operation,
     quiesce,
     scan::Scan,
-    selftest::{
-        without_blind,
-        Hook, //
-    },
-    tracker::{
-        AskHook,
-        ProgressHook,
-        RareHook,
-        RmapHook,
-        Tracker, //
-    },
-    who::blind_tasks, //
+    tracker::Tracker, //
 };
 
 /// Smallest bound of the shadow's memory.
 const MIN_BYTES: usize = 8 << 20;
-
-/// Most times that the hooks with exit are placed anew.
-const MAX_PLACINGS: u32 = 4;
 
 /// The shadow's share of memory if no bound is given.
 const RAM_SHARE: usize = 256;
@@ -72,101 +54,6 @@ pub(crate) fn bound(mem_kb: u64) -> Result<usize> {
     bytes
         .filter(|bytes| BOUNDS.contains(bytes) && *bytes <= ram_bytes() / 2)
         .ok_or(EINVAL)
-}
-
-/// The registered hooks.
-///
-/// Fields are dropped in declaration order: no more questions, no more events, then no more progress of windows, then
-/// no more windows.
-struct Hooks {
-    _ask: Option<Pin<KBox<entry::Registration<AskHook>>>>,
-    _rmap: Pin<KBox<entry::Registration<RmapHook>>>,
-    progress: Pin<KBox<call::Registration<ProgressHook>>>,
-    /// `None` only while it is placed anew.
-    rare: Option<Pin<KBox<call::Registration<RareHook>>>>,
-}
-
-impl Hooks {
-    fn new(tracker: &Arc<Tracker>) -> Result<Self> {
-        let (rmap_sites, progress_sites, _) = tracker.sites();
-        // What is placed later runs earlier: the hooks with exit run first, see `crosscheck`.
-        let progress = KBox::pin_init(
-            call::Registration::new(
-                without_blind(Hook::progress(0), progress_sites.ips()),
-                Arc::new(ProgressHook(tracker.clone()), GFP_KERNEL)?,
-            ),
-            GFP_KERNEL,
-        )?;
-        let rare = Some(Self::rare(tracker)?);
-        let rmap = KBox::pin_init(
-            entry::Registration::new(
-                without_blind(Hook::rmap(0), rmap_sites.ips()),
-                Arc::new(RmapHook(tracker.clone()), GFP_KERNEL)?,
-            ),
-            GFP_KERNEL,
-        )?;
-        let ask = if tracker.ask_sites().is_empty() {
-            None
-        } else {
-            Some(KBox::pin_init(
-                entry::Registration::new(
-                    tracker.ask_sites().ips(),
-                    Arc::new(AskHook(tracker.clone()), GFP_KERNEL)?,
-                ),
-                GFP_KERNEL,
-            )?)
-        };
-        Ok(Self {
-            _ask: ask,
-            _rmap: rmap,
-            progress,
-            rare,
-        })
-    }
-
-    fn rare(tracker: &Arc<Tracker>) -> Result<Pin<KBox<call::Registration<RareHook>>>> {
-        let (_, _, rare_sites) = tracker.sites();
-        KBox::pin_init(
-            call::Registration::new(
-                without_blind(Hook::rare(0), rare_sites.ips()),
-                Arc::new(RareHook(tracker.clone()), GFP_KERNEL)?,
-            ),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Places the hooks with exit anew while there are tasks that were being forked when that was done:
-    /// the first of such hooks, if nobody else has any, gives a return stack to all tasks that there are.
-    ///
-    /// To be called when the forks of that time are over.
-    fn see_all_tasks(&mut self, tracker: &Arc<Tracker>) -> Result {
-        for _ in 0..MAX_PLACINGS {
-            if blind_tasks() == 0 {
-                break;
-            }
-            self.rare = None;
-            // Of those that were open, nobody sees the end.
-            tracker.windows.clear();
-            self.rare = Some(Self::rare(tracker)?);
-            wait_for_all()?;
-        }
-        Ok(())
-    }
-
-    /// Returns how many calls the kernel admits it did not report.
-    fn missed(&self) -> u64 {
-        let rare = self.rare.as_ref().map_or(0, |rare| rare.missed());
-        rare.saturating_add(self.progress.missed())
-    }
-}
-
-/// Waits for rmap calls, forks and mremaps that have begun.
-fn wait_for_all() -> Result {
-    quiesce::wait_for_calls();
-    for mm in MmRef::all()? {
-        mm.wait_for_writers()?;
-    }
-    Ok(())
 }
 
 struct State {
@@ -273,9 +160,7 @@ impl Session {
 
     fn start(&self) -> Result<Hooks> {
         self.tracker.table.attach(self.bytes)?;
-        let mut hooks = Hooks::new(&self.tracker)?;
-        wait_for_all()?;
-        hooks.see_all_tasks(&self.tracker)?;
+        let hooks = Hooks::place(&self.tracker)?;
         self.scan.restart();
         self.tracker.begin_session();
         quiesce::while_stopped(&|| self.tracker.set_armed(true))?;

@@ -133,15 +133,62 @@ static bool site_inside_vma(const struct fmi_site *site)
 }
 
 /**
+ * fmi_site_of_event - describe mappings that are made, unmade or moved at an
+ *	address that is known, or is given by the linear rule
+ * @folio: large folio
+ * @page: first page
+ * @nr: pages; ignored for an entire mapping
+ * @vma: VMA of the page table
+ * @addr: address of @page, or ~0UL if it is not known
+ * @entire: one entry maps the whole folio
+ * @new_anon: @folio has neither anon mapping nor index yet, all of it is mapped
+ *	at @addr, by a PMD if it is PMD-mappable
+ * @site: result
+ *
+ * Context: under the PTL.
+ */
+void fmi_site_of_event(struct folio *folio, struct page *page, unsigned int nr,
+		       const struct vm_area_struct *vma, unsigned long addr,
+		       bool entire, bool new_anon, struct fmi_site *site)
+{
+	unsigned int first;
+
+	site->class = folio_class(folio);
+	if (site->class != FMI_CLASS_TRACK)
+		return;
+
+	if (new_anon)
+		entire = folio_test_pmd_mappable(folio);
+	site->entire = entire;
+	if (new_anon || entire) {
+		first = 0;
+		nr = folio_nr_pages(folio);
+	} else {
+		first = folio_page_idx(folio, page);
+	}
+	site_fill(folio, first, nr, vma, site);
+	if (new_anon)
+		site->kind = FMI_KIND_ANON;
+
+	if (!new_anon && !folio_linear_in_vma(folio, vma))
+		site->class = FMI_CLASS_NONLINEAR;
+	else if (addr != ~0UL)
+		site->base = addr - ((unsigned long)first << PAGE_SHIFT);
+	else
+		site->base = folio_base_in_vma(folio, vma);
+
+	if (site->class == FMI_CLASS_TRACK && !site_inside_vma(site))
+		site->class = FMI_CLASS_NONLINEAR;
+}
+
+/**
  * fmi_site_of_call - describe one rmap call at its entry
  * @folio: large folio of the call
  * @page: first page of the call
  * @nr: pages, or 0 for an entire mapping
  * @vma: VMA of the call
  * @addr: address of @page if the call carries one, else ~0UL
- * @new_anon: the call is folio_add_new_anon_rmap(): @folio has neither anon
- *	mapping nor index yet, all of it is mapped at @addr, by a PMD if it is
- *	PMD-mappable
+ * @new_anon: the call is folio_add_new_anon_rmap()
  * @site: result
  *
  * Context: entry of an rmap function, under the PTL.
@@ -150,31 +197,7 @@ void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
 		      struct vm_area_struct *vma, unsigned long addr,
 		      bool new_anon, struct fmi_site *site)
 {
-	unsigned int first;
-
-	site->class = folio_class(folio);
-	if (site->class != FMI_CLASS_TRACK)
-		return;
-
-	first = folio_page_idx(folio, page);
-	site->entire = new_anon ? folio_test_pmd_mappable(folio) : !nr;
-	if (new_anon || !nr) {
-		first = 0;
-		nr = folio_nr_pages(folio);
-	}
-	site_fill(folio, first, nr, vma, site);
-	if (new_anon)
-		site->kind = FMI_KIND_ANON;
-
-	if (addr != ~0UL)
-		site->base = addr - ((unsigned long)first << PAGE_SHIFT);
-	else if (folio_linear_in_vma(folio, vma))
-		site->base = folio_base_in_vma(folio, vma);
-	else
-		site->class = FMI_CLASS_NONLINEAR;
-
-	if (site->class == FMI_CLASS_TRACK && !site_inside_vma(site))
-		site->class = FMI_CLASS_NONLINEAR;
+	fmi_site_of_event(folio, page, nr, vma, addr, !nr, new_anon, site);
 }
 
 /**
@@ -551,44 +574,4 @@ int fmi_mmap_read_lock_killable(struct mm_struct *mm)
 void fmi_mmap_read_unlock(struct mm_struct *mm)
 {
 	mmap_read_unlock(mm);
-}
-
-/* === mremap === */
-
-/*
- * struct pagetable_move_control of mm/internal.h, which headers packages lack.
- * Read-only; what is read is checked below.
- */
-struct fmi_pagetable_move_control {
-	struct vm_area_struct *old;
-	struct vm_area_struct *new;
-	unsigned long old_addr;
-	unsigned long old_end;
-	unsigned long new_addr;
-	unsigned long len_in;
-	bool need_rmap_locks;
-	bool for_stack;
-};
-
-/**
- * fmi_read_move - read the argument of move_page_tables()
- * @pmc: the argument
- * @move: result
- *
- * Return: false if it does not look like one (another kernel's layout).
- */
-bool fmi_read_move(unsigned long pmc, struct fmi_move *move)
-{
-	const struct fmi_pagetable_move_control *c = (void *)pmc;
-
-	if (c->old_end - c->old_addr != c->len_in || !c->old || !c->new ||
-	    c->old->vm_mm != c->new->vm_mm ||
-	    ((c->old_addr | c->old_end | c->new_addr) & ~PAGE_MASK))
-		return false;
-	move->old_vma = c->old;
-	move->new_vma = c->new;
-	move->old_addr = c->old_addr;
-	move->new_addr = c->new_addr;
-	move->len = c->len_in;
-	return true;
 }

@@ -31,6 +31,10 @@ use fmi_model::{
 };
 
 use crate::{
+    backend::{
+        Backend,
+        Choice, //
+    },
     class,
     env::KernelEnv,
     examples::Store,
@@ -65,6 +69,7 @@ mod asked;
 mod crosscheck;
 mod losing;
 mod rare;
+mod traced;
 
 pub(crate) use asked::AskHook;
 use crosscheck::Crosscheck;
@@ -72,9 +77,24 @@ pub(crate) use rare::{
     ProgressHook,
     RareHook, //
 };
+pub(crate) use traced::{
+    Others,
+    TraceHook, //
+};
 
 /// The caller of mappings that fork made: they have no call site.
 const CALLER_FORK: u64 = 1;
+
+/// Who made an rmap call.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// The function that this return address is in.
+    Caller(usize),
+    /// One of those on the stack, innermost first.
+    Stack(&'a [usize]),
+    /// fork, without a call.
+    Fork,
+}
 
 /// Shadow, windows and the switch between them and the hooks.
 #[pin_data]
@@ -89,6 +109,9 @@ pub(crate) struct Tracker {
     /// Calls that a hook with exit did not see.
     #[pin]
     pub(crate) crosscheck: Crosscheck,
+    /// Events that change no mapping.
+    pub(crate) others: Others,
+    choice: Choice,
     armed: Atomic<bool>,
     /// How often tracking was switched on.
     session: Atomic<u64>,
@@ -105,24 +128,30 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Creates a tracker that is not armed and has no storage; `bytes` bounds what it will have.
+    /// Creates a tracker that is not armed and has no storage; `bytes` bounds what it will have, `choice` says
+    /// what its events come from.
     ///
     /// # Errors
     ///
     /// `ESRCH` or `ENOENT` if this kernel lacks a function that must be hooked, `ENOMEM`.
-    pub(crate) fn new(bytes: usize) -> Result<Arc<Self>> {
+    pub(crate) fn new(bytes: usize, choice: Choice) -> Result<Arc<Self>> {
         let mut names = KVec::new();
-        names.extend_from_slice(RmapFunction::NAMES, GFP_KERNEL)?;
-        names.extend_from_slice(RareCall::NAMES, GFP_KERNEL)?;
-        for name in ProgressCall::NAMES {
-            if !names.contains(name) {
-                names.push(*name, GFP_KERNEL)?;
+        match choice.backend {
+            Backend::Functions => {
+                names.extend_from_slice(RmapFunction::NAMES, GFP_KERNEL)?;
+                names.extend_from_slice(RareCall::NAMES, GFP_KERNEL)?;
+                for name in ProgressCall::NAMES {
+                    if !names.contains(name) {
+                        names.push(*name, GFP_KERNEL)?;
+                    }
+                }
             }
+            Backend::Tracepoints => names.push(RareCall::WITHOUT_TRACEPOINT, GFP_KERNEL)?,
         }
         let addresses = Addresses::find_with(names, &Asker::FUNCTIONS)?;
-        let rmap_sites = addresses.of(RmapFunction::NAMES)?;
-        let rare_sites = addresses.of(RareCall::NAMES)?;
-        let progress_sites = addresses.of(ProgressCall::NAMES)?;
+        let rmap_sites = addresses.of_some(RmapFunction::NAMES);
+        let rare_sites = addresses.of_some(RareCall::NAMES);
+        let progress_sites = addresses.of_some(ProgressCall::NAMES);
         let ask_sites = addresses.of_some(&Asker::FUNCTIONS);
         let table = Table::new()?;
         let examples = Store::new(bytes)?;
@@ -132,6 +161,8 @@ impl Tracker {
                 windows <- Windows::new(),
                 examples <- examples,
                 crosscheck <- Crosscheck::new(),
+                others: Others::new(),
+                choice,
                 armed: Atomic::new(false),
                 session: Atomic::new(0),
                 rmap_sites,
@@ -148,7 +179,13 @@ impl Tracker {
         )
     }
 
-    /// Returns where to hook: rmap functions, progress of forks, rare functions.
+    /// Returns what its events come from.
+    pub(crate) fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// Returns where to hook: rmap functions, progress of forks, rare functions. Those that the backend does not
+    /// need are missing.
     pub(crate) fn sites(&self) -> (&Sites<12>, &Sites<5>, &Sites<5>) {
         (&self.rmap_sites, &self.progress_sites, &self.rare_sites)
     }
@@ -208,8 +245,9 @@ impl Tracker {
 
     /// Returns whether ftrace has shut itself down, so that no hook is called any more. Sleeps.
     pub(crate) fn hooks_dead(&self) -> bool {
-        let [ip, ..] = self.rmap_sites.ips();
-        entry::is_dead(ip)
+        let ips = self.rare_sites.ips();
+        let mut ips = ips.into_iter().filter(|ip| *ip != 0);
+        ips.next().is_some_and(entry::is_dead)
     }
 
     /// Returns how often an asker was not listened to, because interrupts were off.
@@ -222,6 +260,7 @@ impl Tracker {
         self.table.reset_counters();
         self.windows.reset();
         self.crosscheck.reset();
+        self.others.reset();
         self.unknown_sites.store(0, Relaxed);
         self.unreadable.store(0, Relaxed);
         self.blind.store(0, Relaxed);
@@ -237,33 +276,39 @@ impl Tracker {
             self.unreadable.fetch_add(1, Relaxed);
             return;
         };
-        match u32::from(call.site.class) {
-            class::TRACK => self.track(function, &call.site, &call.vma, caller),
+        let op = if function.removes() {
+            Op::Remove
+        } else {
+            Op::Add
+        };
+        self.take(op, &call.site, &call.vma, Origin::Caller(caller));
+    }
+
+    /// Takes mappings that are made or unmade in a page table of `vma`, under its lock.
+    fn take(&self, op: Op, site: &Site, vma: &Vma<'_>, origin: Origin<'_>) {
+        match u32::from(site.class) {
+            class::TRACK => self.track(op, site, vma, origin),
             class::NONLINEAR => {
                 class::count(class::NONLINEAR);
-                self.lose(call.site.pfn as u64, LostReason::NotLinear);
+                self.lose(site.pfn as u64, LostReason::NotLinear);
             }
             other => class::count(other),
         }
     }
 
-    fn track(&self, function: RmapFunction, site: &Site, vma: &Vma<'_>, caller: usize) {
+    fn track(&self, op: Op, site: &Site, vma: &Vma<'_>, origin: Origin<'_>) {
         #[cfg(fmi_faults)]
         match crate::faults::times() {
             0 => return,
-            2 => self.track_once(function, site, vma, caller),
+            2 => self.track_once(op, site, vma, origin),
             _ => {}
         }
-        self.track_once(function, site, vma, caller);
+        self.track_once(op, site, vma, origin);
     }
 
     #[inline]
-    fn track_once(&self, function: RmapFunction, site: &Site, vma: &Vma<'_>, caller: usize) {
-        let mut op = if function.removes() {
-            Op::Remove
-        } else {
-            Op::Add
-        };
+    fn track_once(&self, mut op: Op, site: &Site, vma: &Vma<'_>, origin: Origin<'_>) {
+        let removes = op == Op::Remove;
         let mut pending = 0;
         let mut alt_base = None;
         if self.windows.any_open() {
@@ -272,28 +317,24 @@ impl Tracker {
                 .wrapping_add((site.first as usize) << self.page_shift());
             let judgement = self.windows.judge(vma.id(), va);
             if judgement.unwalked {
-                op = if function.removes() {
-                    Op::Skip
-                } else {
-                    Op::Touch
-                };
+                op = if removes { Op::Skip } else { Op::Touch };
             }
-            if judgement.unwalked || function.removes() {
+            if judgement.unwalked || removes {
                 pending = judgement.pending;
             }
             alt_base = judgement
                 .alt_delta
                 .map(|delta| site.base.wrapping_add(delta) as u64);
         }
-        let operation = operation::of_call(caller, vma);
+        let (caller, operation) = match origin {
+            Origin::Fork => (CALLER_FORK, Operation::Fork),
+            Origin::Caller(caller) => made_by(caller, vma),
+            Origin::Stack(callers) => made_by(operation::caller_in(callers), vma),
+        };
         let call = Call {
             alt_base,
             pending,
-            // Compilers inline a function several times: the same code is at several addresses.
-            caller: match operation {
-                Operation::Other => caller as u64,
-                known => known.index() as u64,
-            },
+            caller,
             operation,
             ..call_of(op, site, vma)
         };
@@ -367,6 +408,16 @@ impl Tracker {
 
     fn page_shift(&self) -> u8 {
         self.table.geometry().page_shift
+    }
+}
+
+/// Returns the identity of a caller, and what it does.
+///
+/// Compilers inline a function several times: the same code is at several addresses.
+fn made_by(caller: usize, vma: &Vma<'_>) -> (u64, Operation) {
+    match operation::of_call(caller, vma) {
+        Operation::Other => (caller as u64, Operation::Other),
+        known => (known.index() as u64, known),
     }
 }
 

@@ -43,16 +43,28 @@ static void emit(const struct fmi_walk *w, struct page *page, unsigned int nr,
 		w->leaf(w->ctx, va, &site);
 }
 
-/* Entries that map consecutive pages of one large folio are one batch. */
-static void walk_ptes(const struct fmi_walk *w, pte_t *ptep, unsigned long addr,
-		      unsigned long end)
+/**
+ * fmi_pte_batches - call back for the mappings of large folios by some PTEs
+ * @ptep: the first entry
+ * @addr: its address
+ * @end: address behind the last one
+ * @batch: called for each run of entries that map consecutive pages of one
+ *	folio, with the first page, the number of pages and the address
+ * @ctx: first argument of the callback
+ *
+ * Context: under the PTL.
+ */
+void fmi_pte_batches(const pte_t *ptep, unsigned long addr, unsigned long end,
+		     void (*batch)(void *ctx, struct page *page, unsigned int nr,
+				   unsigned long va),
+		     void *ctx)
 {
 	struct page *head = NULL, *first = NULL;
 	unsigned long first_va = 0;
 	unsigned int nr = 0;
 
 	for (; addr != end; addr += PAGE_SIZE, ptep++) {
-		struct page *page = pte_mapped_page(ptep_get(ptep));
+		struct page *page = pte_mapped_page(ptep_get((pte_t *)ptep));
 
 		if (page && !PageCompound(page))
 			page = NULL;
@@ -61,7 +73,7 @@ static void walk_ptes(const struct fmi_walk *w, pte_t *ptep, unsigned long addr,
 			continue;
 		}
 		if (nr)
-			emit(w, first, nr, first_va, false);
+			batch(ctx, first, nr, first_va);
 		nr = 0;
 		if (page) {
 			head = compound_head(page);
@@ -71,18 +83,43 @@ static void walk_ptes(const struct fmi_walk *w, pte_t *ptep, unsigned long addr,
 		}
 	}
 	if (nr)
-		emit(w, first, nr, first_va, false);
+		batch(ctx, first, nr, first_va);
+}
+
+static void emit_batch(void *ctx, struct page *page, unsigned int nr, unsigned long va)
+{
+	emit(ctx, page, nr, va, false);
+}
+
+static void walk_ptes(const struct fmi_walk *w, pte_t *ptep, unsigned long addr,
+		      unsigned long end)
+{
+	fmi_pte_batches(ptep, addr, end, emit_batch, (void *)w);
+}
+
+/**
+ * fmi_pmd_mapped_page - what a PMD maps as a whole
+ * @val: value of the entry
+ *
+ * Return: the first page of a folio of that size, or NULL.
+ */
+struct page *fmi_pmd_mapped_page(pmd_t val)
+{
+	struct page *page;
+
+	if (!pmd_present(val) || !pmd_leaf(val) || pmd_special(val))
+		return NULL;
+	page = pmd_page(val);
+	if (!PageHead(page) || folio_order(page_folio(page)) != PMD_SHIFT - PAGE_SHIFT)
+		return NULL;
+	return page;
 }
 
 static void emit_pmd(const struct fmi_walk *w, pmd_t val, unsigned long addr)
 {
-	struct page *page;
+	struct page *page = fmi_pmd_mapped_page(val);
 
-	if (!pmd_present(val) || pmd_special(val))
-		return;
-	page = pmd_page(val);
-	if (PageHead(page) &&
-	    folio_order(page_folio(page)) == PMD_SHIFT - PAGE_SHIFT)
+	if (page)
 		emit(w, page, 1U << (PMD_SHIFT - PAGE_SHIFT), addr & PMD_MASK, true);
 }
 

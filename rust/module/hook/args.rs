@@ -84,6 +84,14 @@ pub(crate) struct Folio<'a>(*mut bindings::folio, PhantomData<&'a ()>);
 pub(crate) struct Vma<'a>(*mut bindings::vm_area_struct, PhantomData<&'a ()>);
 
 impl<'a> Vma<'a> {
+    /// # Safety
+    ///
+    /// The pointer must be valid for `'a`, and the range of the VMA must not change meanwhile.
+    pub(super) unsafe fn from_raw(vma: *mut bindings::vm_area_struct) -> Self {
+        // INVARIANT: By the safety requirements of this function.
+        Self(vma, PhantomData)
+    }
+
     /// Returns the child's VMA of a copy that the running task has not finished.
     pub(crate) fn of_open_copy(copy: &'a OpenCopy) -> Self {
         // INVARIANT: `copy_page_range()` has not returned, so the VMA is valid and write-locked.
@@ -350,6 +358,9 @@ impl<'a> RareCall<'a> {
         c"move_pages_huge_pmd",
         c"vma_adjust_trans_huge",
     ];
+
+    /// The function that does what no tracepoint tells.
+    pub(crate) const WITHOUT_TRACEPOINT: &'static CStr = c"vma_adjust_trans_huge";
 
     /// Reads the arguments of the function at this position of [`Self::NAMES`].
     ///

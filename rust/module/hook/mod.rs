@@ -7,6 +7,7 @@
 //! * [`call`]: a `struct fprobe`, entry only or with exit, for less frequent functions;
 //! * [`args`]: typed arguments of the hooked functions;
 //! * [`asker`]: what the functions ask that ask about a folio;
+//! * [`tracepoint`]: probes on the rmap tracepoints of a kernel that has them;
 //! * [`sites`]: which function a hooked address belongs to.
 
 #[expect(unsafe_code, reason = "reads registers of hooked functions")]
@@ -19,3 +20,5 @@ pub(crate) mod call;
 pub(crate) mod entry;
 #[expect(unsafe_code, reason = "asks kallsyms")]
 pub(crate) mod sites;
+#[expect(unsafe_code, reason = "registers probes")]
+pub(crate) mod tracepoint;

@@ -120,16 +120,6 @@ impl Addresses {
         }
         sites
     }
-
-    /// Returns the table for some of these functions.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if one is not among them.
-    pub(crate) fn of<const N: usize>(&self, names: &[&'static CStr; N]) -> Result<Sites<N>> {
-        let sites = self.of_some(names);
-        (0..N).all(|n| sites.has(n)).then_some(sites).ok_or(ENOENT)
-    }
 }
 
 impl<const N: usize> Sites<N> {

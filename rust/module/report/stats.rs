@@ -14,6 +14,7 @@ use fmi_model::{
 };
 
 use crate::{
+    backend::Backend,
     check,
     class,
     control::{
@@ -51,7 +52,14 @@ impl File<Control> for Stats {
 
         seq_print!(m, "version: 1\n");
         seq_print!(m, "enabled: {}\n", u8::from(control.session.enabled()));
-        seq_print!(m, "hooks: ftrace\n");
+        let choice = tracker.choice();
+        let hooks = match choice.backend {
+            Backend::Functions => "ftrace",
+            Backend::Tracepoints => "tracepoints,ftrace",
+        };
+        seq_print!(m, "hooks: {hooks}\n");
+        seq_print!(m, "backend: {}\n", choice.backend.name());
+        seq_print!(m, "backend_reason: {choice}\n");
         let selftest = *control.selftest.lock();
         seq_print!(m, "selftest: {selftest}\n");
         let mut none = "none";
@@ -78,6 +86,12 @@ impl File<Control> for Stats {
         seq_print!(m, "hooks_unreadable: {unreadable}\n");
         for (class, name) in class::NAMES {
             seq_print!(m, "{name}: {}\n", class::sum(class));
+        }
+        if choice.backend == Backend::Tracepoints {
+            let (orders, shared, unshared) = tracker.others.counts();
+            seq_print!(m, "events_order: {orders}\n");
+            seq_print!(m, "events_pmd_share: {shared}\n");
+            seq_print!(m, "events_pmd_unshare: {unshared}\n");
         }
         // The table of the model begins with what was not seen, too.
         for (counter, name) in COUNTERS {

@@ -55,7 +55,7 @@ const POLL: Delta = Delta::from_millis(1);
 const MAX_MMS: usize = 8;
 
 /// How a step ended.
-pub(super) enum Step {
+pub(super) enum Ended {
     /// It was taken.
     Taken,
     /// It could not be taken: a negative errno.
@@ -199,15 +199,15 @@ impl Program {
     ///
     /// `ESRCH` if the program is gone, `ETIMEDOUT` if it takes too long, `EINTR` if the caller
     /// was killed.
-    pub(super) fn wait(&self, step: u32) -> Result<Step> {
+    pub(super) fn wait(&self, step: u32) -> Result<Ended> {
         let start = now_ns();
         loop {
             if self.read()?.done == step {
                 smp_rmb();
                 // ORDERING: The step is done, so what was written before that is seen.
                 return Ok(match self.read()?.error {
-                    error if error < 0 => Step::Refused(error),
-                    _ => Step::Taken,
+                    error if error < 0 => Ended::Refused(error),
+                    _ => Ended::Taken,
                 });
             }
             if !self.alive() {

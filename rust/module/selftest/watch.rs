@@ -14,10 +14,14 @@ use kernel::{
 };
 
 use crate::{
-    hook::args::{
-        ProgressCall,
-        RareCall,
-        RmapFunction, //
+    backend::Backend,
+    hook::{
+        args::{
+            ProgressCall,
+            RareCall,
+            RmapFunction, //
+        },
+        tracepoint::TracePoint, //
     },
     raw,
 };
@@ -28,7 +32,9 @@ static SESSION: Atomic<usize> = Atomic::new(0);
 /// For each hook, whether it saw a call of that session.
 static SEEN: [Atomic<u32>; Hook::NR] = [const { Atomic::new(0) }; Hook::NR];
 
-/// A function with the hook on it.
+const _: () = assert!(Hook::NR <= u64::BITS as usize);
+
+/// A function with the hook on it, or a tracepoint and one of the things that it says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hook(usize);
 
@@ -36,8 +42,10 @@ impl Hook {
     const RARE: usize = RmapFunction::NAMES.len();
     const PROGRESS: usize = Self::RARE + RareCall::NAMES.len();
 
+    const TRACE: usize = Self::PROGRESS + ProgressCall::NAMES.len();
+
     /// Number of hooks.
-    pub(crate) const NR: usize = Self::PROGRESS + ProgressCall::NAMES.len();
+    pub(crate) const NR: usize = Self::TRACE + TracePoint::NAMES.len();
 
     /// Returns the hook on the rmap function at this position of [`RmapFunction::NAMES`].
     pub(crate) const fn rmap(position: usize) -> Self {
@@ -54,15 +62,33 @@ impl Hook {
         Self(Self::PROGRESS + position)
     }
 
-    /// Returns all hooks.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..Self::NR).map(Self)
+    /// Returns the probe that sees what is at this position of [`TracePoint::NAMES`].
+    pub(crate) const fn trace(position: usize) -> Self {
+        Self(Self::TRACE + position)
     }
 
-    /// Returns the name of the function.
+    /// Returns all hooks of a backend.
+    pub(crate) fn all(backend: Backend) -> impl Iterator<Item = Self> {
+        let without_tracepoint = |hook: &Self| hook.function() == RareCall::WITHOUT_TRACEPOINT;
+        (0..Self::NR).map(Self).filter(move |hook| match backend {
+            Backend::Functions => hook.0 < Self::TRACE,
+            Backend::Tracepoints => hook.0 >= Self::TRACE || without_tracepoint(hook),
+        })
+    }
+
+    /// Returns a bit of its own for each hook.
+    pub(crate) fn bit(self) -> u64 {
+        1 << self.0
+    }
+
+    /// Returns the name of the function, or of the tracepoint and what it says.
     pub(crate) fn function(self) -> &'static CStr {
-        let names: [&[&'static CStr]; 3] =
-            [RmapFunction::NAMES, RareCall::NAMES, ProgressCall::NAMES];
+        let names: [&[&'static CStr]; 4] = [
+            RmapFunction::NAMES,
+            RareCall::NAMES,
+            ProgressCall::NAMES,
+            TracePoint::NAMES,
+        ];
         let mut names = names.into_iter().flatten();
         names.nth(self.0).copied().unwrap_or(c"?")
     }
@@ -72,7 +98,8 @@ impl Hook {
         match self.0 {
             n if n < Self::RARE => "call",
             n if n < Self::PROGRESS => "exit",
-            _ => "entry",
+            n if n < Self::TRACE => "entry",
+            _ => "tracepoint",
         }
     }
 
@@ -130,6 +157,20 @@ pub(crate) fn without_blind<const N: usize>(hook: Hook, mut ips: [usize; N]) -> 
 #[cfg(not(fmi_faults))]
 pub(crate) fn without_blind<const N: usize>(_hook: Hook, ips: [usize; N]) -> [usize; N] {
     ips
+}
+
+/// Returns whether a test wants this probe to be blind.
+#[cfg(fmi_faults)]
+pub(crate) fn is_blind(hook: Hook) -> bool {
+    // SAFETY: Reads a parameter.
+    usize::try_from(unsafe { raw::fmi_fault_blind() }) == Ok(hook.0)
+}
+
+/// Returns whether a test wants this probe to be blind: there is no such test.
+#[cfg(not(fmi_faults))]
+#[inline]
+pub(crate) fn is_blind(_hook: Hook) -> bool {
+    false
 }
 
 /// Returns whether a test wants this hook not to see exits.
