@@ -108,6 +108,10 @@ fn state_of(vma: &Vma<'_>) -> VmaState {
 
 #[inline]
 fn site_of(caller: usize) -> Option<Site> {
+    if caller == 0 {
+        // The stack could not be read.
+        return None;
+    }
     let Some(place) = place_of(caller) else {
         // A symbol is too dear to be looked up each time.
         OVERFLOW.fetch_add(1, Relaxed);
@@ -169,7 +173,8 @@ fn is_inside(symbol: &[u8]) -> bool {
         || TRACING.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Returns which of the return addresses on a stack, innermost first, is that of the call of the rmap function.
+/// Returns which of the return addresses on a stack, innermost first, is that of the call of the rmap function; 0 if
+/// none is known.
 ///
 /// Context: as [`of_call`].
 pub(crate) fn caller_in(callers: &[usize]) -> usize {

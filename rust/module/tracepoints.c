@@ -59,10 +59,10 @@ int fmi_backend_param(void)
 }
 
 /*
- * Who called the rmap function is further up the stack. With one probe that is
- * the third address (tracepoint, rmap function, caller), with several the fourth.
+ * Who called the rmap function is further up the stack: behind the tracepoint
+ * (one function, two if there are other probes) and the rmap function itself.
  */
-static void find_callers(struct fmi_tp_call *call)
+static noinline void find_callers(struct fmi_tp_call *call)
 {
 	call->nr_callers = stack_trace_save(call->callers, FMI_TP_CALLERS, 2);
 }

@@ -45,7 +45,7 @@ enum fmi_backend {
 #define FMI_TP_NO_ADDR (~0UL)
 
 /* Return addresses that are looked at to find who called an rmap function. */
-#define FMI_TP_CALLERS 5
+#define FMI_TP_CALLERS 4
 
 /**
  * struct fmi_tp_call - rmap_begin: an rmap call, or a duplicate made by fork
