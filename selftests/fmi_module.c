@@ -79,6 +79,25 @@ void module_needs_faults(void)
 	fmi_skip("built without FMI_FAULTS");
 }
 
+/* Whether the loaded module is told by tracepoints, not by hooks on functions. */
+bool module_uses_tracepoints(void)
+{
+	static char text[1 << 16];
+	char backend[32];
+	int ret = fmi_read("stats", text, sizeof(text));
+
+	fmi_assert(ret > 0, "stats: %s", strerror(-ret));
+	fmi_assert(text_find(text, "backend", backend, sizeof(backend)), "no backend in stats");
+	return !strcmp(backend, "tracepoints");
+}
+
+/* For cases about what only hooks on functions cannot see at once. */
+void module_needs_windows(void)
+{
+	if (module_uses_tracepoints())
+		fmi_skip("there are no windows with tracepoints");
+}
+
 void module_ready(void)
 {
 	char text[16];

@@ -81,6 +81,8 @@ int module_unload(void);
  * has (FMI_FAULTS).
  */
 void module_needs_faults(void);
+bool module_uses_tracepoints(void);
+void module_needs_windows(void);
 /* Loads the module and enables it if necessary; fails the case if it cannot. */
 void module_ready(void);
 

@@ -237,6 +237,7 @@ static void counted_and_lost(const char *counter)
 static void fork_blindly(struct fmi_scene *s)
 {
 	load_with("fault_blind=12");
+	module_needs_windows();
 	s_populate(s);
 	p_fork(1, 2);
 	p_write(2, s->va, 1);
@@ -266,6 +267,7 @@ static void missed_mremap(struct fmi_scene *s)
 {
 	nobody_traces();
 	load_with("fault_blind=14");
+	module_needs_windows();
 	s_populate(s);
 	p_mremap(1, s->va, s->size, s->va + 8 * pmd_size + 3 * pgsz, MREMAP_MAYMOVE | MREMAP_FIXED);
 	p_munmap(1, s->va + 8 * pmd_size + 3 * pgsz, pgsz);
@@ -288,6 +290,7 @@ static void fork_without_exit(struct fmi_scene *s)
 
 	nobody_traces();
 	load_with("fault_exit=12");
+	module_needs_windows();
 	s_populate(s);
 	p_fork(1, 2);
 	p_munmap(1, s->va, pgsz);
@@ -306,6 +309,7 @@ static void mremap_without_exit(struct fmi_scene *s)
 {
 	nobody_traces();
 	load_with("fault_exit=14");
+	module_needs_windows();
 	s_populate(s);
 	p_mremap(1, s->va, s->size, s->va + 8 * pmd_size + 3 * pgsz, MREMAP_MAYMOVE | MREMAP_FIXED);
 	p_fork(1, 2);

@@ -34,6 +34,8 @@ static void under_limits(struct fmi_scene *s, unsigned long len, unsigned long t
 	long long opened;
 	long err = ENOMEM;
 
+	/* They tell whether anything was moved. */
+	module_needs_windows();
 	cg_enter(p_pid(1));
 	for (long pages = 0; err && pages <= MOST_PAGES; pages++) {
 		cg_limit(pages);

@@ -154,6 +154,7 @@ static void marked_while_it_moves(struct fmi_scene *s)
 		ex_split(&s->e, 1, s->va, s->size);
 	}
 	s_check(s, "populated");
+	module_needs_windows();
 	mover.a = from;
 	mover.b = to;
 	mover.c = len;
@@ -212,6 +213,7 @@ static void followed_as_it_moves(struct fmi_scene *s)
 	const unsigned long tables = 12, len = tables * pmd_size;
 	unsigned long from = s->arena, to = s->arena + 20 * pmd_size;
 
+	module_needs_windows();
 	s->va = from + 3 * pmd_size;
 	p_start(1);
 	p_mmap(1, from, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
