@@ -17,8 +17,8 @@
 #include "fmi_util.h"
 
 /*
- * Hooks, in the order of selftest/watch.rs: 12 rmap functions, 5 with exit, 5 at entry, and 18 things that
- * tracepoints tell. With tracepoints one function is hooked, with exit and at entry.
+ * Hooks, in the order of selftest/watch.rs: 12 rmap functions, 5 with exit, 5 at entry,
+ * and 18 things that tracepoints tell. With them one function is hooked, with exit and at entry.
  */
 #define NR_FUNCTIONS 22
 #define NR_HOOKS (NR_FUNCTIONS + 18)

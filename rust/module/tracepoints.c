@@ -12,7 +12,7 @@
 #include "shims.h"
 #include "tracepoints.h"
 
-#if defined(CONFIG_DEBUG_RMAP_TRACE) && __has_include(<linux/rmap_trace.h>)
+#if defined(CONFIG_DEBUG_RMAP_TRACE) && __has_include("linux/rmap_trace.h")
 #include <linux/rmap_trace.h>
 #include <trace/events/rmap.h>
 #define FMI_KERNEL_HAS_RMAP_TRACE 1
