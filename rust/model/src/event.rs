@@ -53,19 +53,28 @@ pub enum Kind {
     File,
     /// Page cache of shmem (memfd, tmpfs, shared anonymous).
     Shmem,
+    /// A hugetlb folio, private or of hugetlbfs. Only with tracepoints: function hooks miss half of
+    /// its calls.
+    Hugetlb,
+    /// A folio of a driver or of ZONE_DEVICE. Only with tracepoints: other calls have no address.
+    Driver,
     /// A KSM page. KSM folios are small: always 0 in the tables.
     Ksm,
-    /// A folio of a driver. None is tracked on a stock kernel: always 0 in the tables.
-    Driver,
 }
 
 /// Number of [`Kind`]s.
-pub const NR_KINDS: usize = 5;
+pub const NR_KINDS: usize = 6;
 
 impl Kind {
     /// All kinds, in the order of the tables.
-    pub const ALL: [Kind; NR_KINDS] =
-        [Kind::Anon, Kind::File, Kind::Shmem, Kind::Ksm, Kind::Driver];
+    pub const ALL: [Kind; NR_KINDS] = [
+        Kind::Anon,
+        Kind::File,
+        Kind::Shmem,
+        Kind::Hugetlb,
+        Kind::Driver,
+        Kind::Ksm,
+    ];
 
     /// Returns the name used in files.
     pub const fn name(self) -> &'static str {
@@ -73,8 +82,9 @@ impl Kind {
             Kind::Anon => "anon",
             Kind::File => "file",
             Kind::Shmem => "shmem",
-            Kind::Ksm => "ksm",
+            Kind::Hugetlb => "hugetlb",
             Kind::Driver => "driver",
+            Kind::Ksm => "ksm",
         }
     }
 
@@ -84,10 +94,30 @@ impl Kind {
             Kind::Anon => 0,
             Kind::File => 1,
             Kind::Shmem => 2,
-            Kind::Ksm => 3,
+            Kind::Hugetlb => 3,
             Kind::Driver => 4,
+            Kind::Ksm => 5,
         }
     }
+}
+
+/// The page table that a hugetlb entry is in, if several MMs may share it.
+///
+/// A table of PMDs may be part of the page tables of several MMs
+/// (`CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING`). Each of its entries is one mapping, whoever made it;
+/// an MM comes and goes without a call, and any of them may remove it. So once a table was shared
+/// its mappings are recorded under the table, and which MMs map the folio is not known until
+/// nothing maps it.
+///
+/// Source: `huge_pmd_share()`, `__huge_pmd_unshare()` (`mm/hugetlb.c`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SharedTable {
+    /// Identity of the table: its pfn.
+    pub id: u64,
+    /// The address of page 0 of the folio, counted from the first address of the table.
+    pub base: u64,
+    /// Whether several MMs share it now; read under the lock of the table.
+    pub shared: bool,
 }
 
 /// One rmap call, or one find of the fork walk.
@@ -116,7 +146,11 @@ pub struct Call {
     /// The address of page 0 of the folio under the linear rule of this VMA.
     ///
     /// Wrapping: an identity, it may be below the start of the VMA and even below 0.
+    ///
+    /// [`NO_BASE`] if the call does not tell, which only a remove may.
     pub base: u64,
+    /// The page table, if other MMs may share it; only of [`Kind::Hugetlb`].
+    pub table: Option<SharedTable>,
     /// Where the mapping may be recorded instead, because an mremap is under way.
     pub alt_base: Option<u64>,
     /// Identity of the VMA, used to tell runs apart only.
@@ -142,6 +176,12 @@ pub struct Call {
     /// find what a [`Op::Touch`] announces; 0 for none.
     pub pending: u64,
 }
+
+/// No base: the address of a remove is not known. Bases are addresses of pages.
+///
+/// Such a remove is about the only mapping of the MM that it can be about; if there are several, the
+/// folio is lost.
+pub const NO_BASE: u64 = 1;
 
 /// What a call does to a folio, as a counter sees it that is kept by rmap calls.
 ///
@@ -198,6 +238,8 @@ pub struct Move {
     pub old_base: u64,
     /// The address of page 0 of the folio after the move.
     pub new_base: u64,
+    /// The page tables that the mappings were in and are in, see [`Call::table`].
+    pub tables: [Option<SharedTable>; 2],
     /// The level of the mappings.
     pub level: Level,
     /// The first page that moved.
@@ -243,6 +285,8 @@ pub struct Place {
     pub mm: u64,
     /// The address of page 0 of the folio, see [`Call::base`].
     pub base: u64,
+    /// The page table, see [`Call::table`].
+    pub table: Option<SharedTable>,
     /// The level of the mappings.
     pub level: Level,
     /// The first page that is mapped.

@@ -64,7 +64,7 @@ pub struct Rest {
     pub underflown: u64,
 }
 
-/// A number for each type of folio: anon, file, shmem.
+/// A number for each type of folio, as in [`crate::TABLE_KIND`].
 pub type ByKind = [u64; TABLE_KINDS];
 
 /// The figures of a shard, or their sums over several. Saturating.

@@ -5,7 +5,10 @@
 //! C header: `include/linux/mm_types.h` (`struct folio`), `include/linux/rmap.h`,
 //! `mm/internal.h`.
 
-use crate::FolioView;
+use crate::{
+    FolioView,
+    Kind, //
+};
 
 /// What an entire mapping adds to `_nr_pages_mapped`, once: `ENTIRELY_MAPPED` of `mm/internal.h`.
 pub const ENTIRELY_MAPPED: i32 = 0x80_0000;
@@ -167,11 +170,18 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Returns what the counters must be for these numbers of mappings, of entire mappings and of
-    /// PTE-mapped pages.
+    /// Returns what the counters must be of a folio of this type for these numbers of mappings, of
+    /// entire mappings and of PTE-mapped pages.
+    ///
+    /// Of hugetlb only the first two are kept (`hugetlb_add_file_rmap()` and others,
+    /// `include/linux/rmap.h`).
     #[inline]
-    pub(crate) fn new(total: u64, entire: u32, nr_pte_mapped: u32) -> Self {
-        let flag = if entire > 0 { ENTIRELY_MAPPED } else { 0 };
+    pub(crate) fn new(kind: Kind, total: u64, entire: u32, nr_pte_mapped: u32) -> Self {
+        let flag = if entire > 0 && kind != Kind::Hugetlb {
+            ENTIRELY_MAPPED
+        } else {
+            0
+        };
         Self {
             large: i64::try_from(total).unwrap_or(i64::MAX),
             entire: i64::from(entire),
@@ -193,10 +203,10 @@ impl Expected {
 /// Exact: order, large mapcount, entire mapcount and, with per-page mapcounts, nr_pages_mapped. The
 /// mm id slots depend on the order in which CPUs got their lock, so only what holds for any order
 /// is checked: I1 to I4, as far as they can be told without knowing which id
-/// belongs to which MM.
+/// belongs to which MM. Of hugetlb slots and bit are not kept, and must be as in a new folio.
 pub(crate) fn mismatch(v: &FolioView, k: &KernelCounts) -> Mismatch {
     let mut m = Mismatch::default();
-    let expected = Expected::new(v.total, v.entire, v.nr_pte_mapped);
+    let expected = Expected::new(v.kind, v.total, v.entire, v.nr_pte_mapped);
     let mut exact = |field, expected: i64, actual: i64| {
         m.note(field, expected == actual, expected, actual);
     };
@@ -221,7 +231,10 @@ pub(crate) fn mismatch(v: &FolioView, k: &KernelCounts) -> Mismatch {
         used = used.saturating_add(least);
         sum = sum.saturating_add(count);
     }
-    let nr_mms = i64::from(v.mm);
+    let nr_mms = match v.kind {
+        Kind::Hugetlb => 0,
+        _ => i64::from(v.mm),
+    };
     m.note(Field::Slots, used <= nr_mms, nr_mms, used);
     m.note(
         Field::SlotCounts,

@@ -106,6 +106,8 @@ pub use event::{
     Op,
     Outcome,
     Place,
+    SharedTable,
+    NO_BASE,
     NR_KINDS, //
 };
 pub use example::{

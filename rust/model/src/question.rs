@@ -96,6 +96,14 @@ impl Question {
         matches!(self, Question::Refs | Question::Reuse)
     }
 
+    /// Returns whether the true answer depends on which MMs and VMAs map the folio.
+    pub const fn is_about_mms(self) -> bool {
+        matches!(
+            self,
+            Question::Shared | Question::SharedVma | Question::Refs | Question::Reuse
+        )
+    }
+
     /// Returns the true answer; `None` if it is a number, or if the question cannot be asked now.
     ///
     /// The true number of [`Question::Page`] is from [`FolioView::min_page`] to
@@ -181,6 +189,8 @@ pub(crate) fn judge(v: &FolioView, q: Question, answer: Answer) -> Verdict {
         Answer::Count(count) => (count > 0, i64::try_from(count).unwrap_or(i64::MAX)),
     };
     match q {
+        // hugetlb is in none of these statistics, mapped or not.
+        Question::Stat if v.kind == Kind::Hugetlb => Verdict::NotAsked,
         Question::Page => compare(count, i64::from(v.min_page), i64::from(v.max_page)),
         Question::Stat => {
             let pages = i64::from(v.nr_pages_mapped);

@@ -63,6 +63,9 @@ pub struct Record {
     pub(crate) mm_id: u32,
     /// The page behind the last one of the last call.
     pub(crate) last_end: u32,
+    /// The lower half of the identity of the page table, if several MMs may share it; else 0. See
+    /// `shard/shared.rs`.
+    pub(crate) table: u32,
 }
 
 const _: () = assert!(size_of::<Record>() == 72);
@@ -238,7 +241,10 @@ pub struct RecordView {
     pub mm: u64,
     /// The kernel's id of the MM.
     pub mm_id: u32,
-    /// The address of page 0 of the folio, wrapping; see [`crate::Call::base`].
+    /// The mapping is in a page table that several MMs share: no MM is known.
+    pub shared_table: bool,
+    /// The address of page 0 of the folio, wrapping; see [`crate::Call::base`]. In a shared table
+    /// counted from the first address of the table.
     pub base: u64,
     /// The order of the folio.
     pub order: u8,

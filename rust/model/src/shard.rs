@@ -28,6 +28,7 @@ mod owed;
 mod pages;
 mod readout;
 mod rekey;
+mod shared;
 mod track;
 
 pub use self::asking::{
@@ -210,6 +211,10 @@ pub struct Shard<'a> {
 pub(crate) enum Fail {
     /// No free record or chunk.
     NoMemory,
+    /// The folio is larger than the bitmaps, and not mapped as a whole.
+    Order,
+    /// Several mappings may be meant.
+    NotLinear,
     /// The event contradicts the shadow.
     Inconsistent(Inconsistency),
 }

@@ -110,6 +110,8 @@ counters! {
     AddEarly => "add_early",
     /// Moves of mappings.
     Moves => "moves",
+    /// Mappings whose page table came to be shared by another MM.
+    TableShared => "table_shared",
     /// VMA boundaries that appeared or vanished inside a mapped folio, told by an event of the VMA.
     Boundaries => "boundaries",
     /// Removes that found their mapping at the other end of an open move.
@@ -128,7 +130,7 @@ counters! {
     Evaluated => "evaluated",
     /// States for which the kernel was asked, too.
     EvaluatedKernel => "evaluated_kernel",
-    /// States of folios that no table has a place for: KSM and drivers. Always 0.
+    /// States of folios that no table has a place for: KSM. Always 0.
     OtherKind => "evaluated_other_kind",
     /// Comparisons of the kernel's counters in a call.
     Checked => "checked",

@@ -27,14 +27,20 @@ use crate::{
     PAIRS, //
 };
 
-/// Number of types that the tables tell apart: anon, file and shmem.
-pub const TABLE_KINDS: usize = 3;
+/// Number of types that the tables tell apart: all but KSM.
+pub const TABLE_KINDS: usize = 5;
 
 /// The types that the tables tell apart.
 ///
-/// KSM folios are small, and folios of drivers are not tracked on stock kernels: what is evaluated
-/// about any is counted in [`crate::Counter::OtherKind`], which stays 0.
-pub const TABLE_KIND: [Kind; TABLE_KINDS] = [Kind::Anon, Kind::File, Kind::Shmem];
+/// KSM folios are small: what is evaluated about any is counted in [`crate::Counter::OtherKind`],
+/// which stays 0.
+pub const TABLE_KIND: [Kind; TABLE_KINDS] = [
+    Kind::Anon,
+    Kind::File,
+    Kind::Shmem,
+    Kind::Hugetlb,
+    Kind::Driver,
+];
 
 /// The answers of one definition to one question for folios of one type and order. Saturating.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -67,6 +67,10 @@ pub struct FolioView {
     /// The folio was mapped before it was tracked: its past, and so what depends on it
     /// ([`crate::DefinitionInfo::keeps_state`]), is not known until it is unmapped.
     pub adopted: bool,
+    /// A page table that several MMs share maps the folio, or did since it was unmapped: who maps it,
+    /// and so what depends on that ([`crate::DefinitionInfo::per_mm`],
+    /// [`crate::Question::is_about_mms`]), is not known until it is unmapped.
+    pub shared_table: bool,
     /// The kernel's own counters, if they were asked for, could be read and are quiescent.
     pub kernel: Option<KernelCounts>,
     /// Order of a PMD of the running kernel.

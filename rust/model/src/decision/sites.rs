@@ -19,7 +19,10 @@ const ANON: &[Kind] = &[Kind::Anon];
 /// Page cache of any file system.
 const CACHE: &[Kind] = &[Kind::File, Kind::Shmem];
 
-/// Everything that is tracked.
+/// hugetlb.
+const HUGE: &[Kind] = &[Kind::Hugetlb];
+
+/// Everything that is tracked by function hooks.
 const ANY: &[Kind] = &[Kind::Anon, Kind::File, Kind::Shmem];
 
 /// Folios of order 1 and more: all that are tracked.
@@ -32,7 +35,7 @@ const WALKS: AskedBy = AskedBy::StateOnly("finds the folio itself, in a walk");
 const INLINED: AskedBy = AskedBy::StateOnly("inlined in the stock kernels");
 
 /// Why a site does not ask.
-const HUGETLB: AskedBy = AskedBy::StateOnly("asks about hugetlb only, which is not tracked");
+const HUGETLB: AskedBy = AskedBy::StateOnly("asks about hugetlb only: not hooked");
 
 /// Why a site does not ask.
 const NO_PAGE_MAPCOUNT: AskedBy =
@@ -106,7 +109,7 @@ pub static DECISIONS: [Decision; NR_DECISIONS] = {
             "mbind_hugetlb",
             "queue_folios_hugetlb",
             Shared,
-            (ANY, Orders::None),
+            (HUGE, LARGE),
             HUGETLB,
         ),
         site(
@@ -176,7 +179,7 @@ pub static DECISIONS: [Decision; NR_DECISIONS] = {
             "smaps_hugetlb",
             "smaps_hugetlb_range",
             Shared,
-            (ANY, Orders::None),
+            (HUGE, LARGE),
             HUGETLB,
         ),
         site(
@@ -190,7 +193,7 @@ pub static DECISIONS: [Decision; NR_DECISIONS] = {
             "pagemap_hugetlb",
             "pagemap_hugetlb_range",
             Shared,
-            (ANY, Orders::None),
+            (HUGE, LARGE),
             HUGETLB,
         ),
         // May it be written to without a copy?
@@ -262,7 +265,7 @@ pub static DECISIONS: [Decision; NR_DECISIONS] = {
             "migrate_hugetlb",
             "migrate_huge_page_move_mapping",
             Refs,
-            (ANY, Orders::None),
+            (HUGE, LARGE),
             HUGETLB,
         ),
         site(
@@ -401,9 +404,12 @@ mod tests {
         assert_eq!(applies("deferred_split", Kind::Anon, 2), Some(true));
         assert_eq!(applies("prot_numa", Kind::File, 1), Some(true));
         assert_eq!(applies("smaps_hugetlb", Kind::Anon, 9), Some(false));
-        // Neither is ever tracked.
         for d in &DECISIONS {
-            assert!(!d.applies(Kind::Ksm, 9, 9) && !d.applies(Kind::Driver, 9, 9));
+            for kind in [Kind::Ksm, Kind::Driver] {
+                assert!(!d.applies(kind, 9, 9));
+            }
+            let huge = d.name.contains("hugetlb");
+            assert_eq!(d.applies(Kind::Hugetlb, 9, 9), huge, "{}", d.name);
         }
     }
 }

@@ -51,6 +51,7 @@ impl Definition for Creator {
     const SOURCE: &'static str = "Hildenbrand 2023-07-02, 2023-07-03 21:09";
     const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Shared, Question::Reuse];
     const SOMETIMES: bool = true;
+    const PER_MM: bool = true;
 
     type State = Created;
 

@@ -28,6 +28,7 @@ impl Definition for Full {
     const FORMULA: &'static str = "number of VMAs that map all pages";
     const SOURCE: &'static str = "Zi Yan 2023-02-07; Wilcox 2023-08-10";
     const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Entire];
+    const PER_MM: bool = true;
 
     type State = ();
 

@@ -11,6 +11,7 @@ use crate::{
     Answer,
     FolioView,
     KernelCounts,
+    Kind,
     Question,
     ENTIRELY_MAPPED,
     HALF_LIMIT, //
@@ -22,7 +23,7 @@ use crate::{
 /// `folio_maybe_mapped_shared()` (`include/linux/mm.h`), which errs on the side of yes; `entire`
 /// compares `folio_large_mapcount()` with `folio_entire_mapcount()`; `partial` is
 /// PG_partially_mapped (`__folio_remove_rmap()`, `mm/rmap.c`), sticky, and asked only where the
-/// kernel keeps it: anon folios of order > 1 that are not in the swap cache; `refs` compares the
+/// kernel keeps it: anon folios of order > 1 that are neither hugetlb nor in the swap cache; `refs` compares the
 /// reference count with `folio_expected_ref_count()` and the asker's own (`include/linux/mm.h`);
 /// `reuse` is PageAnonExclusive, and without it `__wp_can_reuse_large_anon_folio()` (`mm/memory.c`)
 /// or `do_huge_pmd_wp_page()` (`mm/huge_memory.c`), on the large mapcount, the entire mapcount, the
@@ -45,7 +46,9 @@ impl Kernel {
             Question::Mapped => Answer::from(k.large > 0),
             Question::Shared => Answer::from(k.maybe_mapped_shared),
             Question::Entire => Answer::from(k.large > 0 && k.large == k.entire),
-            Question::Partial if k.anon && k.order > 1 && !k.swapcache => {
+            Question::Partial
+                if k.anon && k.order > 1 && !k.swapcache && v.kind != Kind::Hugetlb =>
+            {
                 Answer::from(k.partially_mapped)
             }
             Question::Refs => v.ask.map_or(Answer::NotAsked, |ask| {

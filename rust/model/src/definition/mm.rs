@@ -26,6 +26,7 @@ impl Definition for Mm {
     const FORMULA: &'static str = "number of MMs that map >= 1 page";
     const SOURCE: &'static str = "Wilcox 2021-12-16";
     const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Shared, Question::Refs];
+    const PER_MM: bool = true;
 
     type State = ();
 

@@ -101,6 +101,7 @@ impl Definition for MmId {
         Question::Reuse,
     ];
     const SOMETIMES: bool = true;
+    const PER_MM: bool = true;
 
     type State = Slots;
 

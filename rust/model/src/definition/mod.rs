@@ -75,6 +75,10 @@ pub trait Definition {
     /// Whether there are folios about which the definition is not asked, like those of a type.
     const SOMETIMES: bool = false;
 
+    /// Whether the definition counts, or tells apart, MMs, VMAs or page tables: nobody knows which, of
+    /// a folio that is mapped through a page table that several MMs share ([`crate::SharedTable`]).
+    const PER_MM: bool = false;
+
     /// What a sketch of a counter keeps for each folio; `()` for a formula over T.
     ///
     /// The default is that of an unmapped folio.
@@ -135,6 +139,8 @@ pub struct DefinitionInfo {
     pub sometimes: bool,
     /// Whether it depends on the past of the folio, see [`Definition::State`].
     pub keeps_state: bool,
+    /// Whether it depends on who maps the folio, see [`Definition::PER_MM`].
+    pub per_mm: bool,
     /// Returns the count.
     pub value: fn(&FolioView, &Sketches) -> i64,
     /// Tells the other numbers, see [`Definition::fields`].
@@ -192,6 +198,7 @@ macro_rules! definitions {
                 claims: <$definition>::CLAIMS,
                 reads_kernel: <$definition>::READS_KERNEL,
                 sometimes: <$definition>::SOMETIMES,
+                per_mm: <$definition>::PER_MM,
                 keeps_state: size_of::<<$definition as Definition>::State>() > 0,
                 value: |v, s| <$definition>::value(v, &s.$id),
                 fields: |v, s, tell| <$definition>::fields(v, &s.$id, tell),
@@ -216,22 +223,25 @@ macro_rules! definitions {
                 }
             )*
             if v.adopted {
-                verdicts.without_past()
-            } else {
-                verdicts
+                verdicts = verdicts.not_claimed(STATE_PAIRS);
             }
+            if v.shared_table {
+                verdicts = verdicts.not_claimed(TABLE_PAIRS);
+            }
+            verdicts
         }
     };
 }
 
 impl Verdicts {
-    /// Returns the verdicts on a folio whose past is not known: what depends on it cannot tell.
-    fn without_past(self) -> Self {
+    /// Returns the verdicts on a folio of which something is not known: pairs that depend on it
+    /// cannot tell.
+    fn not_claimed(self, pairs: PairSet) -> Self {
         Self {
             asked: self.asked,
-            false_yes: self.false_yes.without(STATE_PAIRS),
-            false_no: self.false_no.without(STATE_PAIRS),
-            unknown: self.unknown.or(self.asked.and(STATE_PAIRS)),
+            false_yes: self.false_yes.without(pairs),
+            false_no: self.false_no.without(pairs),
+            unknown: self.unknown.or(self.asked.and(pairs)),
         }
     }
 
@@ -352,20 +362,28 @@ pair_sets! {
     ASK_PAIRS = |_d, q| q.needs_ask();
     /// The pairs whose definition depends on the past of the folio.
     STATE_PAIRS = |d, _q| d.keeps_state;
+    /// The pairs that nobody can judge of a folio that is mapped through a page table that several
+    /// MMs share: the definition depends on who maps it, or the question does.
+    TABLE_PAIRS = |d, q| d.per_mm || q.is_about_mms();
     /// The pairs that are not asked about every state.
-    SOMETIMES_PAIRS = |d, q| d.reads_kernel || d.sometimes || q.needs_ask();
+    SOMETIMES_PAIRS = |d, q| {
+        d.reads_kernel || d.sometimes || q.needs_ask() || matches!(q, Question::Stat)
+    };
 }
 
 impl DefinitionInfo {
-    /// Returns the count; `None` if it depends on a past of the folio that is not known.
+    /// Returns the count; `None` if it depends on a past of the folio that is not known, or on who
+    /// maps it and that is not known.
     pub fn value_of(&self, v: &FolioView, s: &Sketches) -> Option<i64> {
-        (!(self.keeps_state && v.adopted)).then(|| (self.value)(v, s))
+        let unknown = self.keeps_state && v.adopted || self.per_mm && v.shared_table;
+        (!unknown).then(|| (self.value)(v, s))
     }
 
-    /// Returns the answer to a question; [`Answer::Unknown`] if it depends on a past of the folio
-    /// that is not known.
+    /// Returns the answer to a question; [`Answer::Unknown`] if it, or the truth, depends on
+    /// something about the folio that is not known.
     pub fn answer_of(&self, v: &FolioView, s: &Sketches, q: Question) -> Answer {
-        if self.keeps_state && v.adopted {
+        let who = self.per_mm || q.is_about_mms();
+        if self.keeps_state && v.adopted || who && v.shared_table {
             Answer::Unknown
         } else {
             (self.answer)(v, s, q)

@@ -55,6 +55,7 @@ impl Definition for OwnerVma {
     const SOURCE: &'static str = "Torvalds 2023-11-24";
     const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Shared, Question::SharedVma];
     const SOMETIMES: bool = true;
+    const PER_MM: bool = true;
 
     type State = Owned;
 

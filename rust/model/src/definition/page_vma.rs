@@ -31,6 +31,7 @@ impl Definition for PageVma {
     const FORMULA: &'static str = "number of VMAs that map page i; shown is the largest";
     const SOURCE: &'static str = "Gunthorpe 2021-12-16";
     const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Reuse];
+    const PER_MM: bool = true;
 
     type State = ();
 

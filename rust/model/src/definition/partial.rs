@@ -27,6 +27,7 @@ impl Definition for Partial {
     const FORMULA: &'static str = "number of VMAs that map some pages, but not all";
     const SOURCE: &'static str = "Zi Yan 2023-02-07; Wilcox 2021-12-15, 2021-12-16";
     const CLAIMS: &'static [Question] = &[Question::Mapped, Question::Partial];
+    const PER_MM: bool = true;
 
     type State = ();
 

@@ -98,6 +98,7 @@ impl Definition for RmapId {
     const SOURCE: &'static str = "Hildenbrand 2023-11-24; USENIX ATC 2024";
     const CLAIMS: &'static [Question] = &[Question::Shared, Question::Reuse];
     const SOMETIMES: bool = true;
+    const PER_MM: bool = true;
 
     type State = Sums;
 

@@ -36,6 +36,7 @@ impl Definition for Vma {
         Question::SharedVma,
         Question::Refs,
     ];
+    const PER_MM: bool = true;
 
     type State = ();
 

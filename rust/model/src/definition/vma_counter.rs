@@ -55,6 +55,7 @@ impl Definition for VmaCounter {
         Question::Refs,
         Question::Drift,
     ];
+    const PER_MM: bool = true;
 
     type State = i32;
 

@@ -38,6 +38,7 @@ impl Definition for VmaPt {
         Question::SharedVma,
         Question::Refs,
     ];
+    const PER_MM: bool = true;
 
     type State = ();
 

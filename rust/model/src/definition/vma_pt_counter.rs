@@ -40,6 +40,7 @@ impl Definition for VmaPtCounter {
         Question::Refs,
         Question::Drift,
     ];
+    const PER_MM: bool = true;
 
     type State = i32;
 

@@ -37,6 +37,7 @@ impl Definition for VmaSaturating {
         Question::SharedVma,
         Question::Refs,
     ];
+    const PER_MM: bool = true;
 
     type State = ();
 

@@ -41,6 +41,7 @@ impl Definition for VmaSaturatingCounter {
         Question::Refs,
         Question::Drift,
     ];
+    const PER_MM: bool = true;
 
     type State = i32;
 

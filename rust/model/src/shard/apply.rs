@@ -28,7 +28,8 @@ use crate::{
     Inconsistency,
     Kind,
     Level,
-    Op, //
+    Op,
+    NO_BASE, //
 };
 
 /// Mappings of one record: one entire mapping, or some PTEs.
@@ -289,11 +290,26 @@ impl Shard<'_> {
                 return Ok(found);
             }
         }
-        let r = self
-            .locate_elsewhere(e, c, part)?
-            .ok_or(Fail::Inconsistent(Inconsistency::RemoveNotMapped))?;
+        let found = self.locate_elsewhere(e, c, part)?;
+        let r = found.ok_or(if c.base == NO_BASE && self.maps_any(e, c, part)? {
+            Fail::NotLinear
+        } else {
+            Fail::Inconsistent(Inconsistency::RemoveNotMapped)
+        })?;
         self.state.counters.add(Counter::RemoveElsewhere);
         Ok(Found::Displaced(r))
+    }
+
+    /// Returns whether any record of the MM has all mappings of a part.
+    fn maps_any(&self, e: u32, c: &Call, part: Part) -> Result<bool, Fail> {
+        let first = self.entry(e)?.first_record;
+        let has = |record: &Record| {
+            record.mm == c.mm
+                && self
+                    .pages_of(record, c.order)
+                    .is_ok_and(|pages| pages.all(part.first, part.end()))
+        };
+        Ok(self.find_record(first, has).is_some())
     }
 
     /// Finds mappings that an open move may have taken to, or left at, another base.

@@ -119,7 +119,8 @@ impl Shard<'_> {
         if entry.order != p.order || !fits {
             return Ok(MappingCheck::WrongOrder);
         }
-        let found = match (self.lookup(e, p.mm, p.base)?.here, part.level) {
+        let (mm, base) = self.at_table(Some(e), (p.mm, p.base), p.table);
+        let found = match (self.lookup(e, mm, base)?.here, part.level) {
             (None, _) => 0,
             (Some(r), Level::Entire) if self.record(r)?.entire() => part.nr,
             (Some(_), Level::Entire) => 0,

@@ -98,7 +98,7 @@ impl Shard<'_> {
         let kernel = env
             .kernel_of(entry.pfn, entry.order)
             .filter(|k| k.order == entry.order)?;
-        let expected = Expected::new(entry.total, entry.entire, entry.nr_pte_mapped());
+        let expected = Expected::new(entry.kind, entry.total, entry.entire, entry.nr_pte_mapped());
         // A copy that begins between the first look and the reading of the counters changes them;
         // it is still open, because it has to come by here to take its mappings into the shadow.
         if !self.quiescent(e, env, WINDOW_SCAN).ok()? {
@@ -159,6 +159,7 @@ impl Shard<'_> {
             // From here on its past is known.
             self.empty_sketches(e)?;
             self.entry_mut(e)?.flags &= !ADOPTED;
+            self.past_mut(e)?.shared_table = false;
         }
         Ok(())
     }

@@ -16,4 +16,6 @@ pub struct History {
     pub(crate) pid: u32,
     /// The operation that the last change belongs to.
     pub(crate) operation: Operation,
+    /// A page table that several MMs share maps the folio, or did since it was unmapped.
+    pub(crate) shared_table: bool,
 }

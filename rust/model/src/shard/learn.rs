@@ -23,6 +23,7 @@ use super::entry::{
     KERNEL_DIRTY, //
 };
 use super::evaluate::WINDOW_SCAN;
+use super::shared::number_of;
 use super::{
     position_of,
     Fail,
@@ -142,7 +143,7 @@ impl Shard<'_> {
         if !self.state.learning || !matches!(c.op, Op::Add | Op::Dup | Op::Found) {
             return self.untracked(c, env);
         }
-        if c.order > self.state.geometry.max_order {
+        if self.too_large(c) {
             self.state.counters.add(Counter::LostOrder);
             return Outcome::Lost(LostReason::Order);
         }
@@ -201,7 +202,8 @@ impl Shard<'_> {
                 return Err(Fail::Inconsistent(Inconsistency::AddMapped));
             }
             Op::Add | Op::Dup | Op::Found => {
-                self.learn_part(e, (c.mm, c.base), c.mm_id, part, (c.vma_start, c.vma_end))?;
+                let whose = (c.mm_id, number_of(c.table));
+                self.learn_part(e, (c.mm, c.base), whose, part, (c.vma_start, c.vma_end))?;
             }
         }
         let entry = self.entry_mut(e)?;
@@ -229,7 +231,7 @@ impl Shard<'_> {
         &mut self,
         e: u32,
         (mm, base): (u64, u64),
-        mm_id: u32,
+        (mm_id, table): (u32, u32),
         part: Part,
         vma: (u64, u64),
     ) -> Result<(), Fail> {
@@ -241,7 +243,9 @@ impl Shard<'_> {
             Some(r) => r,
             None => self.new_record(e, mm, base, lookup.elsewhere)?,
         };
-        self.record_mut(r)?.mm_id = mm_id;
+        let record = self.record_mut(r)?;
+        record.mm_id = mm_id;
+        record.table = table;
         if part.level == Level::Entire {
             if !self.record(r)?.entire() {
                 self.edit(e, r, part, Step::Up, vma)?;
@@ -341,16 +345,18 @@ impl Shard<'_> {
         if self.entry(e)?.order != m.order || fits.is_none_or(|end| end > pages_of_order(m.order)) {
             return Err(Fail::Inconsistent(Inconsistency::OrderChanged));
         }
-        let Some(from) = self.lookup(e, m.mm, m.old_base)?.here else {
+        let [old, new] = self.places_of(e, m);
+        let Some(from) = self.lookup(e, old.0, old.1)?.here else {
             return Ok(());
         };
-        if m.old_base == m.new_base || !self.has_any(from, m.order, part)? {
+        if old == new || !self.has_any(from, m.order, part)? {
             return Ok(());
         }
-        let mm_id = self.record(from)?.mm_id;
+        let [_, table] = m.tables;
+        let whose = (self.record(from)?.mm_id, number_of(table));
         let vma = (m.vma_start, m.vma_end);
-        self.learn_part(e, (m.mm, m.new_base), mm_id, part, vma)?;
-        self.unlearn_part(e, (m.mm, m.old_base), part)?;
+        self.learn_part(e, new, whose, part, vma)?;
+        self.unlearn_part(e, old, part)?;
         let entry = self.entry_mut(e)?;
         entry.seq = entry.seq.wrapping_add(1);
         Ok(())
@@ -395,7 +401,7 @@ impl Shard<'_> {
         if !self.unconcerned(e, env, limit)? {
             return Ok(Adoption::Copied);
         }
-        let expected = Expected::new(entry.total, entry.entire, entry.nr_pte_mapped());
+        let expected = Expected::new(entry.kind, entry.total, entry.entire, entry.nr_pte_mapped());
         let (order, kind) = (entry.order, entry.kind);
         let kernel = env.kernel_of(entry.pfn, order);
         if !kernel.is_some_and(|k| k.order == order && expected.holds(&k)) {

@@ -2,6 +2,7 @@
 
 //! The lists: drained and lost entries, records of a folio, records by folio and MM.
 
+use super::shared::is_table;
 use super::{
     bucket_of,
     link_to,
@@ -134,6 +135,9 @@ impl Shard<'_> {
             next,
             ..Record::default()
         };
+        if is_table(mm) {
+            self.past_mut(e)?.shared_table = true;
+        }
         Ok(r)
     }
 

@@ -7,6 +7,7 @@ use super::apply::{
     Run, //
 };
 use super::entry::ADOPTED;
+use super::shared::number_of;
 use super::{
     Fail,
     Shard,
@@ -192,6 +193,7 @@ impl Shard<'_> {
         let record = self.record_mut(r)?;
         record.run = run;
         record.mm_id = c.mm_id;
+        record.table = number_of(c.table);
         record.last_end = part.end();
         record.put(TUPLE_LEFT, removes && table_maps);
         record.put(VMA_LEFT, removes && vma_maps);

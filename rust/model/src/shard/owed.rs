@@ -114,7 +114,9 @@ impl Debts {
 impl Shard<'_> {
     /// Returns whether an add may come before the removes of the mappings that were there.
     pub(crate) fn may_be_early(c: &Call) -> bool {
-        matches!(c.kind, Kind::File | Kind::Shmem) && c.op == Op::Add && c.level == Level::Pte
+        matches!(c.kind, Kind::File | Kind::Shmem | Kind::Driver)
+            && c.op == Op::Add
+            && c.level == Level::Pte
     }
 
     /// Returns whether a remove may be owed.

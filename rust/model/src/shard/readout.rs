@@ -8,6 +8,7 @@ use super::entry::{
     EVER_SHARED,
     EVER_UNALIGNED, //
 };
+use super::shared::is_table;
 use super::{
     position_of,
     Fail,
@@ -103,6 +104,7 @@ impl Shard<'_> {
             ever_partial: entry.has(EVER_PARTIAL),
             ever_unaligned: entry.has(EVER_UNALIGNED),
             adopted: entry.has(ADOPTED),
+            shared_table: self.past(e)?.shared_table,
             kernel: None,
             pmd_order: self.state.geometry.pmd_order,
             asker_mm: asker.mm,
@@ -215,6 +217,7 @@ impl Iterator for RecordIter<'_> {
         Some(RecordView {
             mm: record.mm,
             mm_id: record.mm_id,
+            shared_table: is_table(record.mm),
             base: record.base,
             order,
             nr: record.nr,

@@ -8,6 +8,7 @@ use super::apply::{
     Direction,
     Part, //
 };
+use super::shared::number_of;
 use super::{
     Fail,
     Shard,
@@ -83,10 +84,11 @@ impl Shard<'_> {
             first: m.first,
             nr: m.nr,
         };
-        let from = self.lookup(e, m.mm, m.old_base)?.here;
-        let to = self.lookup(e, m.mm, m.new_base)?.here;
+        let [old, new] = self.places_of(e, m);
+        let from = self.lookup(e, old.0, old.1)?.here;
+        let to = self.lookup(e, new.0, new.1)?.here;
         let moved = match (from, to) {
-            _ if m.old_base == m.new_base => {
+            _ if old == new => {
                 let there = match from {
                     Some(r) => self.has_all(r, m.order, part)?,
                     None => false,
@@ -109,11 +111,20 @@ impl Shard<'_> {
             self.evaluate(e, kernel.as_ref(), env)?;
         }
         self.end_run(from)?;
-        self.move_part(e, from, part, m)?;
+        self.move_part(e, from, part, new, m)?;
         let past = self.past_mut(e)?;
         past.operation = Operation::Move;
         past.pid = m.pid;
         self.changed(e, key, env)
+    }
+
+    /// Returns the MMs and bases under which mappings that move are and will be recorded.
+    pub(crate) fn places_of(&self, e: u32, m: &Move) -> [(u64, u64); 2] {
+        let [old, new] = m.tables;
+        [
+            self.at_table(Some(e), (m.mm, m.old_base), old),
+            self.at_table(Some(e), (m.mm, m.new_base), new),
+        ]
     }
 
     /// Returns whether any mapping of a part is at the old place.
@@ -160,20 +171,30 @@ impl Shard<'_> {
     }
 
     /// Moves what a record has of a part to the new base.
-    fn move_part(&mut self, e: u32, from: u32, part: Part, m: &Move) -> Result<(), Fail> {
-        let place = (m.new_base, m.order, self.state.geometry.page_shift);
+    fn move_part(
+        &mut self,
+        e: u32,
+        from: u32,
+        part: Part,
+        (mm, base): (u64, u64),
+        m: &Move,
+    ) -> Result<(), Fail> {
+        let place = (base, m.order, self.state.geometry.page_shift);
         let vma = pages_in_vma(place, part, (m.vma_start, m.vma_end));
-        let lookup = self.lookup(e, m.mm, m.new_base)?;
+        let lookup = self.lookup(e, mm, base)?;
+        let [_, table] = m.tables;
         let record = *self.record(from)?;
         let all = match part.level {
             Level::Entire => record.nr == 0,
             Level::Pte => !record.entire() && self.has_only(from, part, m.order)?,
         };
-        if all && lookup.here.is_none() {
+        if all && lookup.here.is_none() && record.mm == mm {
             // Everything moves: so does the record, and old boundaries mean nothing there.
             let before = self.spread(from, m.order)?;
             self.clear_bounds(from, m.order)?;
-            self.record_mut(from)?.base = m.new_base;
+            let moved = self.record_mut(from)?;
+            moved.base = base;
+            moved.table = number_of(table);
             if let Some((start, end)) = vma {
                 self.bound(from, m.order, start, end)?;
             }
@@ -182,10 +203,12 @@ impl Shard<'_> {
         }
         let to = match lookup.here {
             Some(to) => to,
-            None => self.new_record(e, m.mm, m.new_base, lookup.elsewhere)?,
+            None => self.new_record(e, mm, base, lookup.elsewhere)?,
         };
         self.end_run(to)?;
-        self.record_mut(to)?.mm_id = record.mm_id;
+        let there = self.record_mut(to)?;
+        there.mm_id = record.mm_id;
+        there.table = number_of(table);
         if part.level == Level::Entire {
             self.edit(e, to, part, Step::Up, vma)?;
             return self.edit(e, from, part, Step::Down, None);
@@ -240,7 +263,8 @@ impl Shard<'_> {
         let Some(r) = self.lookup(e, b.mm, b.base)?.here else {
             return Ok(false);
         };
-        if b.at == 0 || b.at >= pages_of_order(b.order) {
+        let large = b.order > self.state.geometry.max_order;
+        if b.at == 0 || b.at >= pages_of_order(b.order) || large {
             return Ok(false);
         }
         let bounds = self.bounds_of(self.record(r)?, b.order)?;

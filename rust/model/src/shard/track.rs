@@ -109,12 +109,22 @@ impl Shard<'_> {
     /// the words of its bitmaps.
     pub fn call(&mut self, c: &Call, env: &dyn Env) -> Outcome {
         self.state.counters.add(Counter::of_call(c.op, c.level));
-        match self.find(c.pfn) {
+        let found = self.find(c.pfn);
+        let at_table = c.table.map(|_| self.call_at_table(found, c));
+        let c = at_table.as_ref().unwrap_or(c);
+        match found {
             None => self.call_absent(c, env),
             Some(e) => self
                 .call_present(e, c, env)
                 .unwrap_or_else(|fail| self.give_up(e, fail, env)),
         }
+    }
+
+    /// Returns whether a call is about parts of a folio that is larger than the bitmaps.
+    ///
+    /// Entire mappings need none: folios of any size are tracked as long as nothing maps a part.
+    pub(crate) fn too_large(&self, c: &Call) -> bool {
+        c.order > self.state.geometry.max_order && c.level == Level::Pte
     }
 
     /// Takes a call on a folio that has no entry.
@@ -125,7 +135,7 @@ impl Shard<'_> {
         if !matches!(c.op, Op::Add | Op::Touch) || !c.kernel_unmapped {
             return self.learn_absent(c, env);
         }
-        if c.order > self.state.geometry.max_order {
+        if self.too_large(c) {
             self.state.counters.add(Counter::LostOrder);
             return Outcome::Lost(LostReason::Order);
         }
@@ -163,6 +173,9 @@ impl Shard<'_> {
         if !is_well_formed(c) {
             return Err(Fail::Inconsistent(Inconsistency::Malformed));
         }
+        if self.too_large(c) && state != State::Draining {
+            return Err(Fail::Order);
+        }
         if state == State::Learning {
             return self.call_learning(e, c, env);
         }
@@ -179,6 +192,7 @@ impl Shard<'_> {
     /// Takes a call on a tracked folio of that order.
     fn take(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<(), Fail> {
         match c.op {
+            _ if self.too_large(c) => Err(Fail::Order),
             Op::Touch | Op::Skip => self.refresh(e, c.pending, env),
             Op::Found => self.check_found(e, c),
             Op::Add | Op::Dup | Op::Remove => self.apply(e, c, env),
@@ -192,6 +206,7 @@ impl Shard<'_> {
             first: c.first,
             nr: c.nr,
         };
+        // A record in the table may be that of another MM.
         let known = match self.lookup(e, c.mm, c.base)?.here {
             Some(r) => self.has_all(r, c.order, part)?,
             None => false,
@@ -273,7 +288,7 @@ impl Shard<'_> {
     fn restart(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
         self.evaluate(e, None, env)?;
         self.close_wrong(e, env)?;
-        if c.order > self.state.geometry.max_order {
+        if self.too_large(c) {
             self.forget(e, env)?;
             return Ok(self.call_absent(c, env));
         }
@@ -470,6 +485,14 @@ impl Shard<'_> {
             Fail::NoMemory => {
                 self.lose_entry(e, LostReason::NoMemory, env);
                 Outcome::Lost(LostReason::NoMemory)
+            }
+            Fail::Order => {
+                self.lose_entry(e, LostReason::Order, env);
+                Outcome::Lost(LostReason::Order)
+            }
+            Fail::NotLinear => {
+                self.lose_entry(e, LostReason::NotLinear, env);
+                Outcome::Lost(LostReason::NotLinear)
             }
             Fail::Inconsistent(kind) => {
                 self.lose_entry(e, LostReason::Inconsistent, env);

@@ -35,6 +35,7 @@ pub fn call(op: Op, first: u32, nr: u32) -> Call {
         mm_id: 1,
         mm: 7,
         base: 0x10_0000,
+        table: None,
         alt_base: None,
         vma: 1,
         vma_start: 0x10_0000,

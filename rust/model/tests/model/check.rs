@@ -142,6 +142,7 @@ impl World {
                     order,
                     mm: m.mm,
                     base: base_of(m),
+                    table: None,
                     level: if m.entire { Level::Entire } else { Level::Pte },
                     first: m.page,
                     nr: if m.entire { 1 << order } else { 1 },

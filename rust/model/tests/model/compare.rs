@@ -328,6 +328,7 @@ fn mappings_are_checked_against_the_shadow() {
         order: 4,
         mm: v.mm,
         base: v.base,
+        table: None,
         level: Level::Pte,
         first: 6,
         nr: 4,

@@ -109,6 +109,7 @@ fn random_deeds_reach_everything() {
             "add_early",
             "learning",
             "adopted",
+            "table_shared",
         ];
         let times = sum.get(counter);
         if never.iter().any(|prefix| name.starts_with(prefix)) {

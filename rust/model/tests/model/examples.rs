@@ -219,9 +219,8 @@ fn full_cells_pause() {
 }
 
 #[test]
-fn folios_of_drivers_have_no_cells() {
+fn ksm_folios_have_no_cells() {
     let mut rig = Store::new(4);
-    rig.add(1, Kind::Driver, 4, 0b1, MS);
     rig.add(1, Kind::Ksm, 4, 0b1, MS);
     assert_eq!(rig.all(), []);
     assert_eq!(rig.state.counts().used, 0);

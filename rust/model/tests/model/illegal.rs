@@ -13,7 +13,8 @@ use fmi_model::{
     Move,
     Op,
     Operation,
-    Place, //
+    Place,
+    SharedTable, //
 };
 use proptest::prelude::*;
 
@@ -36,6 +37,7 @@ enum Nonsense {
     Move(Move),
     Boundary(Boundary),
     Lose(u64),
+    Share(u64, u8, SharedTable),
     Check(Place),
     Read(u32, u32, u64),
     Settle(u32, u32),
@@ -118,6 +120,11 @@ fn call() -> impl Strategy<Value = Call> {
                 mm,
                 mm_id: 1,
                 base,
+                table: alt_base.map(|base| SharedTable {
+                    id: mm,
+                    base,
+                    shared: kernel_unmapped,
+                }),
                 alt_base,
                 vma,
                 vma_start: s.min(e),
@@ -143,6 +150,7 @@ fn nonsense() -> impl Strategy<Value = Nonsense> {
                 mm: c.mm,
                 old_base: c.base,
                 new_base,
+                tables: [c.table, None],
                 level: c.level,
                 first: c.first,
                 nr: c.nr,
@@ -163,12 +171,21 @@ fn nonsense() -> impl Strategy<Value = Nonsense> {
             pid: 0,
         })
     });
+    let shares = call().prop_map(|c| {
+        let table = SharedTable {
+            id: c.mm,
+            base: c.base,
+            shared: true,
+        };
+        Nonsense::Share(c.pfn, c.order, table)
+    });
     let checks = call().prop_map(|c| {
         Nonsense::Check(Place {
             pfn: c.pfn,
             order: c.order,
             mm: c.mm,
             base: c.base,
+            table: c.table,
             level: c.level,
             first: c.first,
             nr: c.nr,
@@ -180,6 +197,7 @@ fn nonsense() -> impl Strategy<Value = Nonsense> {
         5 => moves,
         5 => boundaries,
         1 => pfn().prop_map(Nonsense::Lose),
+        2 => shares,
         2 => checks,
         2 => read.prop_map(|(entry, page, base)| Nonsense::Read(entry, page, base)),
         1 => (page(), page()).prop_map(|(cursor, max)| Nonsense::Settle(cursor, max)),
@@ -200,6 +218,9 @@ fn tell(w: &mut World, nonsense: &Nonsense) {
             shard.set_boundary(b, env);
         }
         Nonsense::Lose(pfn) => shard.lose(*pfn, LostReason::Window, env),
+        Nonsense::Share(pfn, order, table) => {
+            shard.share_table(*pfn, *order, *table, env);
+        }
         Nonsense::Check(p) => {
             shard.check_mapping(p);
         }

@@ -13,6 +13,8 @@
 //! * [`driver`] feeds sketches of counters with the events of one folio, [`naive_sketches`] does them
 //!   again by hand.
 //!
+//! * [`shared_tables`] is a world of its own: hugetlb folios in page tables that MMs share.
+//!
 //! The other modules are tests.
 
 #![allow(
@@ -35,6 +37,7 @@ mod driver;
 mod exact;
 mod examples;
 mod formulas;
+mod hugetlb;
 mod illegal;
 mod kernel;
 mod learn;
@@ -49,6 +52,7 @@ mod pressure;
 mod preview;
 mod reading;
 mod rig;
+mod shared_tables;
 mod sketches;
 mod steps;
 mod tables;

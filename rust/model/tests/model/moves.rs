@@ -33,6 +33,7 @@ fn shift(first: u32, nr: u32) -> Move {
         mm: c.mm,
         old_base: c.base,
         new_base: c.base + (1 << 30),
+        tables: [None; 2],
         level: Level::Pte,
         first,
         nr,

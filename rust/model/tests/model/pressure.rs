@@ -38,6 +38,7 @@ fn add(pfn: u64, order: u8, mm: u64) -> Call {
         mm,
         mm_id: 1,
         base: 0,
+        table: None,
         alt_base: None,
         vma: mm,
         vma_start: 0,

@@ -267,6 +267,7 @@ impl World {
                 mm: new.mm,
                 old_base: old.base,
                 new_base: new.base,
+                tables: [None; 2],
                 level,
                 first,
                 nr,

@@ -402,6 +402,7 @@ impl World {
             mm: vma.mm,
             mm_id: vma.mm as u32,
             base: vma.base,
+            table: None,
             alt_base: None,
             vma: vma.id,
             vma_start: vma.start,
