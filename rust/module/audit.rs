@@ -36,7 +36,10 @@ use crate::{
         ReadGuard, //
     },
     raw::fmi_site as Site,
-    tracker::Tracker,
+    tracker::{
+        table_of,
+        Tracker, //
+    },
     walk::{
         Range,
         Visitor, //
@@ -148,6 +151,8 @@ pub(crate) struct Audit {
     pub(crate) records: u64,
     /// Records of MMs that no process had when the audit began: being forked, or exiting.
     pub(crate) without_process: u64,
+    /// Records of page tables that several MMs share, or did: there is no MM to look into.
+    pub(crate) shared_tables: u64,
     /// Records that were looked for again because they were not found at once.
     pub(crate) again: u64,
     /// Records that were never found, and whose folio was never quiet while they were looked for.
@@ -281,7 +286,7 @@ impl Audit {
         for _ in 0..MAX_VMAS {
             let vma = guard.find_vma(addr)?;
             addr = addr.max(vma.start);
-            while !vma.hugetlb && addr < vma.end {
+            while vma.is_looked_at() && addr < vma.end {
                 if steps == MAX_STEPS || steps > 0 && guard.is_contended() {
                     return Some(addr);
                 }
@@ -373,6 +378,7 @@ impl Visitor for Forward<'_> {
             order: site.order,
             mm: self.mm as u64,
             base: site.base as u64,
+            table: table_of(site),
             level: if site.entire {
                 Level::Entire
             } else {

@@ -15,6 +15,7 @@
 #include "disagree.h"
 #include "rmapwalk.h"
 #include "selftest.h"
+#include "hugetlb.h"
 #include "shims.h"
 #include "tracepoints.h"
 #include "who.h"

@@ -13,6 +13,7 @@ pub(crate) use crate::raw::{
     fmi_class_FMI_CLASS_ZONE_DEVICE as ZONE_DEVICE,
     fmi_kind_FMI_KIND_ANON as KIND_ANON,
     fmi_kind_FMI_KIND_FILE as KIND_FILE,
+    fmi_kind_FMI_KIND_HUGETLB as KIND_HUGETLB,
     fmi_kind_FMI_KIND_KSM as KIND_KSM,
     fmi_kind_FMI_KIND_SHMEM as KIND_SHMEM, //
 };
@@ -25,6 +26,19 @@ pub(crate) const NAMES: [(u32, &str); 5] = [
     (NOT_RMAPPABLE, "events_not_rmappable"),
     (SMALL, "events_small"),
 ];
+
+/// Says whether all large folios are tracked, because the address of each event is known: also hugetlb,
+/// pages of drivers and device memory. To be called while nothing is tracked.
+pub(crate) fn set_tracks_all(all: bool) {
+    // SAFETY: Only writes a flag.
+    unsafe { raw::fmi_set_tracks_all(all) };
+}
+
+/// Returns whether all large folios are tracked.
+pub(crate) fn tracks_all() -> bool {
+    // SAFETY: Only reads a flag.
+    unsafe { raw::fmi_tracks_all() }
+}
 
 /// Counts a call; preemption must be off.
 pub(crate) fn count(class: u32) {

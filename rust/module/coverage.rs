@@ -127,7 +127,7 @@ impl Coverage {
         for _ in 0..MAX_VMAS {
             let vma = guard.find_vma(addr)?;
             addr = addr.max(vma.start);
-            while !vma.hugetlb && addr < vma.end {
+            while vma.is_looked_at() && addr < vma.end {
                 if steps == MAX_STEPS || steps > 0 && guard.is_contended() {
                     return Some(addr);
                 }

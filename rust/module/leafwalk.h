@@ -39,5 +39,6 @@ void fmi_pte_batches(const pte_t *ptep, unsigned long addr, unsigned long end,
 				   unsigned long va),
 		     void *ctx);
 struct page *fmi_pmd_mapped_page(pmd_t val);
+struct page *fmi_pud_mapped_page(pud_t val);
 
 #endif

@@ -13,7 +13,10 @@ use kernel::{
     prelude::*, //
 };
 
-use crate::raw;
+use crate::{
+    class,
+    raw, //
+};
 
 /// A reference to the users of an MM: its page tables stay.
 ///
@@ -243,6 +246,11 @@ pub(crate) struct LockedVma<'a> {
 }
 
 impl LockedVma<'_> {
+    /// Returns whether the VMA maps folios that are tracked, as far as they are large.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        !self.hugetlb || class::tracks_all()
+    }
+
     /// Returns the pointer, for the page-table walk.
     pub(crate) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
         self.ptr

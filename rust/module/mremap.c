@@ -6,6 +6,7 @@
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include "hugetlb.h"
 #include "leafwalk.h"
 #include "shims.h"
 #include "tracepoints.h"
@@ -66,7 +67,7 @@ static void moved_leaf(const struct moved *m, struct page *page, unsigned int nr
 {
 	struct fmi_site site = {};
 
-	fmi_site_of_event(page_folio(page), page, nr, m->move->new_vma, va, entire,
+	fmi_site_of_trace(page_folio(page), page, nr, m->move->new_vma, va, entire,
 			  false, &site);
 	m->leaf(m->ctx, &site);
 }
@@ -141,6 +142,15 @@ static void moved_pmd_table(struct moved *m, pud_t val, unsigned long va)
 	}
 }
 
+/* Of ZONE_DEVICE only. */
+static void moved_pud(const struct moved *m, pud_t val, unsigned long va)
+{
+	struct page *page = fmi_pud_mapped_page(val);
+
+	if (page)
+		moved_leaf(m, page, 0, va & PUD_MASK, true);
+}
+
 static void moved_hugetlb(const struct moved *m, pte_t val)
 {
 	struct page *page;
@@ -149,6 +159,19 @@ static void moved_hugetlb(const struct moved *m, pte_t val)
 		return;
 	page = pte_page(val);
 	moved_leaf(m, page, 0, m->move->new_addr, true);
+}
+
+/**
+ * fmi_moved_from - note the table that a hugetlb entry was in before it moved
+ * @move: what the tracepoint has said
+ * @site: the entry; its table is that of the old address afterwards
+ *
+ * Context: the probe of rmap_move, both page-table locks are held.
+ */
+void fmi_moved_from(const struct fmi_tp_move *move, struct fmi_site *site)
+{
+	if (move->kind == FMI_TP_MOVE_HUGETLB)
+		fmi_site_table(site, move->old_vma, move->old_addr);
 }
 
 /**
@@ -193,7 +216,8 @@ unsigned long fmi_walk_moved(const struct fmi_tp_move *move,
 		moved_hugetlb(&m, *(const pte_t *)move->entry);
 		break;
 	case FMI_TP_MOVE_PUD_LEAF:
-		/* Of ZONE_DEVICE only. */
+		moved_pud(&m, *(const pud_t *)move->entry, move->new_addr);
+		break;
 	default:
 		break;
 	}

@@ -358,7 +358,7 @@ impl Walker<'_> {
             let Some(vma) = guard.find_vma(*addr) else {
                 return true;
             };
-            if vma.hugetlb {
+            if !vma.is_looked_at() {
                 *addr = vma.end;
                 continue;
             }

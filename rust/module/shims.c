@@ -14,6 +14,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include "hugetlb.h"
 #include "shims.h"
 
 /* === Geometry === */
@@ -71,8 +72,13 @@ struct folio *fmi_arg_large_folio(struct ftrace_regs *fregs)
 
 static unsigned int folio_kind(const struct folio *folio)
 {
+	if (folio_test_hugetlb(folio))
+		return FMI_KIND_HUGETLB;
 	if (folio_test_anon(folio))
 		return folio_test_ksm(folio) ? FMI_KIND_KSM : FMI_KIND_ANON;
+	if (folio_is_zone_device(folio) ||
+	    (folio_test_large(folio) && !folio_test_large_rmappable(folio)))
+		return FMI_KIND_DRIVER;
 	return folio_test_swapbacked(folio) ? FMI_KIND_SHMEM : FMI_KIND_FILE;
 }
 
@@ -87,6 +93,16 @@ static unsigned int folio_class(const struct folio *folio)
 	if (!folio_test_large_rmappable(folio))
 		return FMI_CLASS_NOT_RMAPPABLE;
 	return FMI_CLASS_TRACK;
+}
+
+/* The same if its address is known. */
+static unsigned int folio_class_at(const struct folio *folio)
+{
+	unsigned int class = folio_class(folio);
+
+	if (class != FMI_CLASS_SMALL && fmi_tracks_all())
+		return FMI_CLASS_TRACK;
+	return class;
 }
 
 /*
@@ -116,6 +132,7 @@ static void site_fill(struct folio *folio, unsigned int first, unsigned int nr,
 	site->first = first;
 	site->nr = nr;
 	site->unmapped = folio_large_mapcount(folio) == 0;
+	site->table = 0;
 	if (vma) {
 		site->vma_start = vma->vm_start;
 		site->vma_end = vma->vm_end;
@@ -182,6 +199,57 @@ void fmi_site_of_event(struct folio *folio, struct page *page, unsigned int nr,
 }
 
 /**
+ * fmi_site_of_trace - the same for an event of a tracepoint, which has an address
+ * @folio: large folio of any class
+ * @page: first page
+ * @nr: pages; ignored for an entire mapping
+ * @vma: VMA of the page table
+ * @addr: address of @page, or ~0UL if it is not known: only of a remove
+ * @entire: one entry maps the whole folio
+ * @new_anon: @folio has neither anon mapping nor index yet, all of it is mapped
+ *	at @addr
+ * @site: result
+ *
+ * Without an address the linear rule gives it, where it holds: else it stays
+ * unknown.
+ *
+ * Context: under the PTL.
+ */
+void fmi_site_of_trace(struct folio *folio, struct page *page, unsigned int nr,
+		       const struct vm_area_struct *vma, unsigned long addr,
+		       bool entire, bool new_anon, struct fmi_site *site)
+{
+	unsigned int first = 0, class = folio_class(folio);
+
+	site->class = folio_class_at(folio);
+	if (site->class != FMI_CLASS_TRACK)
+		return;
+
+	if (new_anon && class != FMI_CLASS_HUGETLB)
+		entire = folio_test_pmd_mappable(folio);
+	site->entire = entire;
+	if (new_anon || entire)
+		nr = folio_nr_pages(folio);
+	else
+		first = folio_page_idx(folio, page);
+	site_fill(folio, first, nr, vma, site);
+	if (new_anon && class != FMI_CLASS_HUGETLB)
+		site->kind = FMI_KIND_ANON;
+
+	if (addr != ~0UL)
+		site->base = addr - ((unsigned long)first << PAGE_SHIFT);
+	else if (class == FMI_CLASS_TRACK && folio_linear_in_vma(folio, vma))
+		site->base = folio_base_in_vma(folio, vma);
+	else
+		site->base = FMI_NO_BASE;
+
+	if (site->base != FMI_NO_BASE && !site_inside_vma(site))
+		site->class = FMI_CLASS_NONLINEAR;
+	else if (class == FMI_CLASS_HUGETLB && addr != ~0UL)
+		fmi_site_table(site, vma, addr);
+}
+
+/**
  * fmi_site_of_call - describe one rmap call at its entry
  * @folio: large folio of the call
  * @page: first page of the call
@@ -218,12 +286,16 @@ void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
 {
 	unsigned int first = folio_page_idx(folio, page);
 
-	site->class = folio_class(folio);
+	site->class = folio_class_at(folio);
 	if (site->class == FMI_CLASS_SMALL)
 		return;
 	site->entire = entire;
 	site_fill(folio, first, nr, vma, site);
 	site->base = va - ((unsigned long)first << PAGE_SHIFT);
+	if (vma && site->kind == FMI_KIND_HUGETLB)
+		fmi_site_table(site, vma, va);
+	if (fmi_tracks_all())
+		return;
 	if (site->class == FMI_CLASS_TRACK && vma &&
 	    !(folio_linear_in_vma(folio, vma) &&
 	      folio_base_in_vma(folio, vma) == site->base))
@@ -372,7 +444,8 @@ bool fmi_folio_counts(unsigned long pfn, unsigned int order,
  * @counts: result, bias removed: mappings by PTE
  * @nr: number of pages
  *
- * Return: false if there is no such folio or these counts are not maintained.
+ * Return: false if there is no such folio or these counts are not maintained:
+ * with CONFIG_NO_PAGE_MAPCOUNT, and of hugetlb.
  */
 bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 			unsigned int first, int *counts, unsigned int nr)
@@ -380,7 +453,7 @@ bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 	struct folio *folio = folio_at(pfn, order);
 	unsigned int i;
 
-	if (!folio || !IS_ENABLED(CONFIG_PAGE_MAPCOUNT) ||
+	if (!folio || !IS_ENABLED(CONFIG_PAGE_MAPCOUNT) || folio_test_hugetlb(folio) ||
 	    first >= folio_nr_pages(folio) || nr > folio_nr_pages(folio) - first)
 		return false;
 	for (i = 0; i < nr; i++)

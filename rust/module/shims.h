@@ -17,7 +17,7 @@ struct vm_area_struct;
 
 /* What kind of folio an rmap call or a page-table entry concerns. */
 enum fmi_class {
-	FMI_CLASS_TRACK,	/* large rmappable folio at a linear address */
+	FMI_CLASS_TRACK,	/* large folio at an address that is known */
 	FMI_CLASS_NONLINEAR,	/* large rmappable, but the address is unknown */
 	FMI_CLASS_HUGETLB,
 	FMI_CLASS_ZONE_DEVICE,
@@ -30,15 +30,19 @@ enum fmi_kind {
 	FMI_KIND_ANON,
 	FMI_KIND_FILE,
 	FMI_KIND_SHMEM,
+	FMI_KIND_HUGETLB,
+	FMI_KIND_DRIVER,	/* of a driver, or device memory */
 	FMI_KIND_KSM,
-	FMI_KIND_DRIVER,
 };
+
+/* No base: an address that is not known. Bases are addresses of pages. */
+#define FMI_NO_BASE 1UL
 
 /**
  * struct fmi_site - one mapping, or one batch of them, of a folio
  * @pfn: of the head page
  * @base: virtual address of page 0 of the folio under the VMA's linear rule;
- *	an identity, may wrap
+ *	an identity, may wrap; FMI_NO_BASE if it is not known
  * @vma_start: first address of the VMA
  * @vma_end: first address after the VMA
  * @first: first page of the batch, counted from the head page
@@ -47,8 +51,12 @@ enum fmi_kind {
  * @kind: enum fmi_kind
  * @class: enum fmi_class; the fields above are complete for FMI_CLASS_TRACK,
  *	@pfn and @order also for FMI_CLASS_NONLINEAR
- * @entire: a PMD maps the whole folio
+ * @entire: one entry maps the whole folio
  * @unmapped: the folio's large mapcount says unmapped
+ * @table: pfn of the page table that a hugetlb entry is in, if other MMs may
+ *	share it; else 0
+ * @table_base: as @base, from the first address of @table; only with @table
+ * @table_shared: other MMs share @table now; only with @table
  */
 struct fmi_site {
 	unsigned long pfn;
@@ -62,6 +70,9 @@ struct fmi_site {
 	u8 class;
 	bool entire;
 	bool unmapped;
+	bool table_shared;
+	unsigned long table;
+	unsigned long table_base;
 };
 
 /**
@@ -112,6 +123,10 @@ struct folio *fmi_arg_large_folio(struct ftrace_regs *fregs);
 void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
 		      struct vm_area_struct *vma, unsigned long addr,
 		      bool new_anon, struct fmi_site *site);
+
+void fmi_site_of_trace(struct folio *folio, struct page *page, unsigned int nr,
+		       const struct vm_area_struct *vma, unsigned long addr,
+		       bool entire, bool new_anon, struct fmi_site *site);
 
 void fmi_site_of_event(struct folio *folio, struct page *page, unsigned int nr,
 		       const struct vm_area_struct *vma, unsigned long addr,

@@ -9,7 +9,8 @@
 #include "trace.h"
 
 /* Names of the types that TP_printk() shows. */
-static_assert(FMI_KIND_ANON == 0 && FMI_KIND_FILE == 1 && FMI_KIND_SHMEM == 2);
+static_assert(FMI_KIND_ANON == 0 && FMI_KIND_FILE == 1 && FMI_KIND_SHMEM == 2 &&
+	      FMI_KIND_HUGETLB == 3 && FMI_KIND_DRIVER == 4);
 
 /* Whether anybody listens: a static branch. */
 bool fmi_trace_disagree_enabled(void)

@@ -84,7 +84,7 @@ static void probe_begin(void *data, struct folio *folio, struct page *page,
 	call.addr = addr;
 	call.nr_callers = 0;
 	memset(&call.site, 0, sizeof(call.site));
-	fmi_site_of_event(folio, page, nr_pages, vma, addr, level != FMI_TP_PTE,
+	fmi_site_of_trace(folio, page, nr_pages, vma, addr, level != FMI_TP_PTE,
 			  op == FMI_TP_ADD_NEW, &call.site);
 	if (call.site.class == FMI_CLASS_TRACK && op != FMI_TP_DUP)
 		find_callers(&call);

@@ -123,6 +123,7 @@ struct fmi_tp_handlers {
 };
 
 int fmi_backend_param(void);
+void fmi_moved_from(const struct fmi_tp_move *move, struct fmi_site *site);
 const char *fmi_tp_missing(void);
 int fmi_tp_register(struct fmi_tp_handlers *handlers);
 void fmi_tp_unregister(struct fmi_tp_handlers *handlers);

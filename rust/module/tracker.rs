@@ -27,6 +27,7 @@ use fmi_model::{
     Move,
     Op,
     Operation,
+    SharedTable,
     NR_ASKERS, //
 };
 
@@ -148,6 +149,7 @@ impl Tracker {
             }
             Backend::Tracepoints => names.push(RareCall::WITHOUT_TRACEPOINT, GFP_KERNEL)?,
         }
+        class::set_tracks_all(choice.backend == Backend::Tracepoints);
         let addresses = Addresses::find_with(names, &Asker::FUNCTIONS)?;
         let rmap_sites = addresses.of_some(RmapFunction::NAMES);
         let rare_sites = addresses.of_some(RareCall::NAMES);
@@ -358,12 +360,12 @@ impl Tracker {
             return;
         };
         if u32::from(site.class) == class::TRACK && vma.mm() == mm {
-            self.rekey(&vma, &site, src);
+            self.rekey(&vma, &site, src, None);
         }
     }
 
     /// The mappings in `site`, of a page table of `vma`, were at `old_base` before.
-    fn rekey(&self, vma: &Vma<'_>, site: &Site, old_base: usize) {
+    fn rekey(&self, vma: &Vma<'_>, site: &Site, old_base: usize, old: Option<SharedTable>) {
         let pfn = site.pfn as u64;
         self.table.with(pfn, |shard| {
             shard.rekey(
@@ -373,6 +375,7 @@ impl Tracker {
                     mm: vma.mm() as u64,
                     old_base: old_base as u64,
                     new_base: site.base as u64,
+                    tables: [old, table_of(site)],
                     level: level_of(site),
                     first: site.first,
                     nr: site.nr,
@@ -421,6 +424,15 @@ fn made_by(caller: usize, vma: &Vma<'_>) -> (u64, Operation) {
     }
 }
 
+/// Returns the page table of a hugetlb entry, if other MMs may share it.
+pub(crate) fn table_of(site: &Site) -> Option<SharedTable> {
+    (site.table != 0).then_some(SharedTable {
+        id: site.table as u64,
+        base: site.table_base as u64,
+        shared: site.table_shared,
+    })
+}
+
 fn level_of(site: &Site) -> Level {
     if site.entire {
         Level::Entire
@@ -434,6 +446,7 @@ pub(crate) fn kind_of(site: &Site) -> Kind {
         class::KIND_ANON => Kind::Anon,
         class::KIND_FILE => Kind::File,
         class::KIND_SHMEM => Kind::Shmem,
+        class::KIND_HUGETLB => Kind::Hugetlb,
         class::KIND_KSM => Kind::Ksm,
         _ => Kind::Driver,
     }
@@ -452,6 +465,7 @@ fn call_of(op: Op, site: &Site, vma: &Vma<'_>) -> Call {
         mm: vma.mm() as u64,
         mm_id: vma.mm_id(),
         base: site.base as u64,
+        table: table_of(site),
         alt_base: None,
         vma: vma.id() as u64,
         vma_start: site.vma_start as u64,

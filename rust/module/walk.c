@@ -11,6 +11,7 @@
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/sched.h>
+#include "hugetlb.h"
 #include "leafwalk.h"
 #include "shims.h"
 
@@ -111,6 +112,24 @@ struct page *fmi_pmd_mapped_page(pmd_t val)
 		return NULL;
 	page = pmd_page(val);
 	if (!PageHead(page) || folio_order(page_folio(page)) != PMD_SHIFT - PAGE_SHIFT)
+		return NULL;
+	return page;
+}
+
+/**
+ * fmi_pud_mapped_page - what a PUD maps as a whole
+ * @val: value of the entry
+ *
+ * Return: the first page of a folio of that size, or NULL.
+ */
+struct page *fmi_pud_mapped_page(pud_t val)
+{
+	struct page *page;
+
+	if (!pud_present(val) || !pud_leaf(val) || pud_special(val))
+		return NULL;
+	page = pud_page(val);
+	if (!PageHead(page) || folio_order(page_folio(page)) != PUD_SHIFT - PAGE_SHIFT)
 		return NULL;
 	return page;
 }
@@ -270,6 +289,10 @@ void fmi_walk_range(const struct fmi_walk *walk)
 
 	if (addr >= end)
 		return;
+	if (walk->vma && is_vm_hugetlb_page(walk->vma)) {
+		fmi_walk_hugetlb(walk, NULL, &next);
+		return;
+	}
 	pgd = pgd_offset(walk->mm, addr);
 	for (; addr != end; addr = next, pgd++) {
 		next = pgd_addr_end(addr, end);
@@ -289,6 +312,14 @@ static void some_ptes(void *ctx, pte_t *ptep, unsigned long addr,
 		      unsigned long end)
 {
 	walk_ptes(ctx, ptep, addr, end);
+}
+
+static void some_pud(void *ctx, pud_t pud, unsigned long addr)
+{
+	struct page *page = fmi_pud_mapped_page(pud);
+
+	if (page)
+		emit(ctx, page, 1U << (PUD_SHIFT - PAGE_SHIFT), addr & PUD_MASK, true);
 }
 
 static void some_pmd(void *ctx, pmd_t pmd, unsigned long addr)
@@ -316,10 +347,16 @@ unsigned long fmi_walk_some(const struct fmi_walk *walk, unsigned int *budget)
 		.budget = *budget,
 		.ptes = some_ptes,
 		.pmd = some_pmd,
+		.pud = some_pud,
 		.ctx = (void *)walk,
 	};
-	unsigned long next = fmi_leafwalk_range(&leafwalk);
+	unsigned long next;
 
+	if (is_vm_hugetlb_page(walk->vma)) {
+		fmi_walk_hugetlb(walk, budget, &next);
+		return next;
+	}
+	next = fmi_leafwalk_range(&leafwalk);
 	*budget = leafwalk.budget;
 	return next;
 }

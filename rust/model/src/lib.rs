@@ -158,6 +158,7 @@ pub use record::{
     RecordView, //
 };
 pub use shard::{
+    is_table,
     Adoption,
     Asking,
     AskingPage,

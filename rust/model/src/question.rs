@@ -96,6 +96,12 @@ impl Question {
         matches!(self, Question::Refs | Question::Reuse)
     }
 
+    /// Returns whether the question is asked about folios of a type: [`Question::Stat`] is not about
+    /// hugetlb, which is in no such statistics.
+    pub fn is_asked_of(self, kind: Kind) -> bool {
+        !matches!((self, kind), (Question::Stat, Kind::Hugetlb))
+    }
+
     /// Returns whether the true answer depends on which MMs and VMAs map the folio.
     pub const fn is_about_mms(self) -> bool {
         matches!(
@@ -104,13 +110,15 @@ impl Question {
         )
     }
 
-    /// Returns the true answer; `None` if it is a number, or if the question cannot be asked now.
+    /// Returns the true answer; `None` if it is a number, not known (of a folio in a page table that
+    /// several MMs share), or if the question cannot be asked now.
     ///
     /// The true number of [`Question::Page`] is from [`FolioView::min_page`] to
     /// [`FolioView::max_page`], that of [`Question::Stat`] is [`FolioView::nr_pages_mapped`].
     #[inline]
     pub fn truth(self, v: &FolioView) -> Option<bool> {
         match self {
+            q if v.shared_table && q.is_about_mms() => None,
             Question::Mapped => Some(v.total > 0),
             Question::Shared => Some(v.mm > 1),
             Question::SharedVma => Some(v.vma > 1),
@@ -189,8 +197,7 @@ pub(crate) fn judge(v: &FolioView, q: Question, answer: Answer) -> Verdict {
         Answer::Count(count) => (count > 0, i64::try_from(count).unwrap_or(i64::MAX)),
     };
     match q {
-        // hugetlb is in none of these statistics, mapped or not.
-        Question::Stat if v.kind == Kind::Hugetlb => Verdict::NotAsked,
+        _ if !q.is_asked_of(v.kind) => Verdict::NotAsked,
         Question::Page => compare(count, i64::from(v.min_page), i64::from(v.max_page)),
         Question::Stat => {
             let pages = i64::from(v.nr_pages_mapped);
@@ -200,6 +207,7 @@ pub(crate) fn judge(v: &FolioView, q: Question, answer: Answer) -> Verdict {
             Some(truth) if truth == yes => Verdict::Right,
             Some(false) => Verdict::FalseYes,
             Some(true) => Verdict::FalseNo,
+            None if v.shared_table => Verdict::Unknown,
             None => Verdict::NotAsked,
         },
     }

@@ -49,6 +49,7 @@ pub use self::learn::{
     Standing, //
 };
 pub use self::readout::RecordIter;
+pub use self::shared::is_table;
 
 /// Largest order that the tables tell apart.
 const ORDER_LIMIT: u8 = 19;

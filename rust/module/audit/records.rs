@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 
 use fmi_model::{
+    is_table,
     Level,
     MappingCheck,
     Place, //
@@ -113,6 +114,10 @@ impl Audit {
         wanted: &Wanted,
         again: &mut KVVec<Wanted>,
     ) -> Result {
+        if is_table(wanted.mm as u64) {
+            self.shared_tables += 1;
+            return Ok(());
+        }
         let mut found = Differences::default();
         match mms.with(wanted.mm, |mm| {
             self.look_for(tracker, mm, wanted, &mut found)
@@ -213,12 +218,15 @@ impl Audit {
             base,
             seen: [0; MAX_PAGES / 64],
             entire: false,
+            hugetlb: false,
         };
         let mut addr = start;
         while let Some(vma) = guard.find_vma(addr).filter(|vma| vma.start < end) {
             addr = vma.end;
-            if !vma.hugetlb {
-                Range::of_locked(&guard, None, vma.start.max(start), vma.end.min(end))
+            if vma.is_looked_at() {
+                visitor.hugetlb = vma.hugetlb;
+                let rule = Some(&vma).filter(|vma| vma.hugetlb);
+                Range::of_locked(&guard, rule, vma.start.max(start), vma.end.min(end))
                     .walk(&mut visitor);
             }
             if addr >= end {
@@ -251,6 +259,8 @@ struct Backward<'a> {
     /// Pages that the page table maps where the record says.
     seen: [u64; MAX_PAGES / 64],
     entire: bool,
+    /// The VMA maps hugetlb folios, as a whole only.
+    hugetlb: bool,
 }
 
 impl Visitor for Backward<'_> {
@@ -281,7 +291,8 @@ impl Visitor for Backward<'_> {
             let entry = shard.find(pfn)?;
             let mut wrong = None;
             let mut nr = 0u32;
-            for i in first..last {
+            let ptes = if self.hugetlb { 0..0 } else { first..last };
+            for i in ptes {
                 let there = seen
                     .get(i / 64)
                     .is_some_and(|word| word & (1 << (i % 64)) != 0);
@@ -295,6 +306,7 @@ impl Visitor for Backward<'_> {
                 order,
                 mm,
                 base,
+                table: None,
                 level: Level::Entire,
                 first: 0,
                 nr: 1 << order,

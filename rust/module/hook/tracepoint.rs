@@ -124,6 +124,17 @@ impl<'a> TraceMove<'a> {
         tables as u64
     }
 
+    /// Returns the page table that mappings were in, if they are of hugetlb; nothing else is known of that place.
+    pub(crate) fn old_place(&self, site: &Site) -> Site {
+        let mut old = Site {
+            order: site.order,
+            ..Site::default()
+        };
+        // SAFETY: The event is that of the running probe, `old` is valid.
+        unsafe { raw::fmi_moved_from(self.0, &mut old) };
+        old
+    }
+
     /// Returns the position of what was seen in [`TracePoint::NAMES`]; `None` if this kernel says something
     /// unheard of.
     pub(crate) fn point(&self) -> Option<TracePoint> {
@@ -157,6 +168,20 @@ impl Sharing<'_> {
     /// Returns whether the VMA begins to use it.
     pub(crate) fn begins(&self) -> bool {
         self.0.shares
+    }
+
+    /// Calls `leaf` for each folio that the table maps, under the lock of the table.
+    pub(crate) fn walk<F: FnMut(&Site)>(&self, mut leaf: F) {
+        // SAFETY: The event is that of the running probe, so VMA and table are valid; `callback` gets the
+        // closure that is passed, which outlives the call.
+        unsafe {
+            raw::fmi_walk_table(
+                raw::fmi_vma_mm(self.0.vma),
+                self.0.table,
+                Some(callback::<F>),
+                core::ptr::from_mut(&mut leaf).cast(),
+            )
+        };
     }
 }
 

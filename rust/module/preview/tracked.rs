@@ -16,6 +16,7 @@ use fmi_model::{
     Env,
     FolioView,
     KernelCounts,
+    Kind,
     Sketches, //
 };
 
@@ -102,7 +103,10 @@ impl<'a> Tracked<'a> {
                     for _ in 0..CHUNK {
                         let entry = shard.next_entry(from)?;
                         from = entry.checked_add(1)?;
-                        if let Some(view) = shard.view(entry).filter(|view| view.total > 0) {
+                        // hugetlb has statistics of its own.
+                        let counts =
+                            |view: &FolioView| view.total > 0 && view.kind != Kind::Hugetlb;
+                        if let Some(view) = shard.view(entry).filter(counts) {
                             // Under the lock the last remove cannot pass: the folio stays.
                             let counts = env.kernel_of(view.pfn, view.order);
                             let would = would_be_flagged(&view, &shard.sketches(entry));

@@ -64,6 +64,7 @@ fn show_audit(audit: &Audit, m: &SeqFile) {
         ("untracked_mappings", audit.untracked),
         ("records", audit.records),
         ("records_without_process", audit.without_process),
+        ("records_of_shared_tables", audit.shared_tables),
         ("compared", audit.tally.compared),
         ("deferred", audit.tally.deferred),
         ("missing_in_shadow", audit.missing_in_shadow),

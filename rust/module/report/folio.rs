@@ -107,7 +107,7 @@ fn mapped_at(mm: &MmRef, va: usize) -> Result<u64> {
     let guard = mm.read_lock();
     let vma = guard
         .find_vma(va)
-        .filter(|vma| vma.start <= va && !vma.hugetlb);
+        .filter(|vma| vma.start <= va && vma.is_looked_at());
     let vma = vma.ok_or(ENOENT)?;
     let mut find = Find(None);
     let page = va & !(kernel::page::PAGE_SIZE - 1);
@@ -166,12 +166,18 @@ impl Shadow {
         }
         self.view = view;
         self.sketches = shard.sketches(entry);
-        for (i, page) in (0..).zip(self.pages.iter_mut()) {
-            *page = shard.page(entry, i);
+        if view.nr_pte_mapped == 0 {
+            // Folios that are mapped as a whole only may be too large for a look at each page.
+            self.pages.fill(view.entire);
+        } else {
+            for (i, page) in (0..).zip(self.pages.iter_mut()) {
+                *page = shard.page(entry, i);
+            }
         }
         self.mappers.truncate(wanted);
         for (mapper, record) in self.mappers.iter_mut().zip(shard.records(entry)) {
-            for i in 0..view.nr_pages {
+            let pages = if record.nr == 0 { 0 } else { view.nr_pages };
+            for i in 0..pages {
                 if let Some(word) = mapper.pages.get_mut(i as usize / 64) {
                     let bit = shard.record_bit(entry, record.mm, record.base, i);
                     *word |= u64::from(bit) << (i % 64);
@@ -244,6 +250,7 @@ impl Report {
             class::KIND_ANON => Kind::Anon,
             class::KIND_FILE => Kind::File,
             class::KIND_SHMEM => Kind::Shmem,
+            class::KIND_HUGETLB => Kind::Hugetlb,
             class::KIND_KSM => Kind::Ksm,
             _ => Kind::Driver,
         };
@@ -342,6 +349,9 @@ impl Display for Mapper {
             r.vmas,
             r.tuples,
         )?;
+        if r.shared_table {
+            f.write_str(" shared_table=1")?;
+        }
         writeln!(f, "{}", if self.moving { " moving=1" } else { "" })
     }
 }
@@ -398,7 +408,8 @@ impl Shadow {
     fn answers(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (v, s) = (&self.view, &self.sketches);
         for question in Question::ALL {
-            if question.needs_ask() && question.truth(v).is_none() {
+            if question.needs_ask() && question.truth(v).is_none() || !question.is_asked_of(v.kind)
+            {
                 continue;
             }
             write!(f, "answer: {} truth=", question.name())?;

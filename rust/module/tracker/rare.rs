@@ -297,7 +297,7 @@ impl Visitor for MoveVisitor<'_> {
         match u32::from(site.class) {
             class::TRACK => {
                 self.tracker
-                    .rekey(&self.vma, site, site.base.wrapping_sub(self.delta));
+                    .rekey(&self.vma, site, site.base.wrapping_sub(self.delta), None);
             }
             class::NONLINEAR => self.tracker.lose(site.pfn as u64, LostReason::NotLinear),
             _ => {}

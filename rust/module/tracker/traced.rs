@@ -19,6 +19,7 @@ use fmi_model::{
 };
 
 use super::{
+    table_of,
     Origin,
     Tracker, //
 };
@@ -141,7 +142,10 @@ impl Tracker {
     fn has_moved(&self, event: &TraceMove<'_>) {
         let (vma, delta) = (event.vma(), event.delta());
         let tables = event.walk(|site| match u32::from(site.class) {
-            class::TRACK => self.rekey(&vma, site, site.base.wrapping_sub(delta)),
+            class::TRACK => {
+                let old = table_of(&event.old_place(site));
+                self.rekey(&vma, site, site.base.wrapping_sub(delta), old);
+            }
             class::NONLINEAR => self.lose(site.pfn as u64, LostReason::NotLinear),
             _ => {}
         });
@@ -159,5 +163,15 @@ impl Tracker {
             &self.others.unshared
         };
         count.fetch_add(1, Relaxed);
+        if event.begins() {
+            event.walk(|site| {
+                let (pfn, order) = (site.pfn as u64, site.order);
+                if let Some(table) = table_of(site) {
+                    self.table.with(pfn, |shard| {
+                        shard.share_table(pfn, order, table, &self.env());
+                    });
+                }
+            });
+        }
     }
 }

@@ -42,8 +42,9 @@ pub(crate) fn mm_of_table(table: SharedTable) -> u64 {
     (table.id & !TOP) | TABLE
 }
 
-/// Returns whether this is the identity of a table in place of that of an MM.
-pub(crate) fn is_table(mm: u64) -> bool {
+/// Returns whether this is the identity of a page table in place of that of an MM: several MMs share
+/// it, or did.
+pub fn is_table(mm: u64) -> bool {
     mm & (TABLE | TOP) == TABLE
 }
 

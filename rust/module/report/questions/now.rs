@@ -5,6 +5,7 @@
 use fmi_model::{
     ByKind,
     FolioView,
+    Question,
     State, //
 };
 
@@ -80,9 +81,12 @@ impl Now {
         add(&mut self.folios, 1);
         add(&mut self.unaligned, u64::from(v.vma_pt > v.vma));
         add(&mut self.partial, u64::from(mapped < nr));
-        add(&mut self.pages, mapped);
-        add(&mut self.whole, nr);
-        if v.order == v.pmd_order {
+        let counted = Question::Stat.is_asked_of(v.kind);
+        if counted {
+            add(&mut self.pages, mapped);
+            add(&mut self.whole, nr);
+        }
+        if counted && v.order == v.pmd_order {
             add(&mut self.pmd_mapped, if v.entire > 0 { nr } else { 0 });
             add(&mut self.pmd_sized, nr);
         }
