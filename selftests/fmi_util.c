@@ -132,6 +132,16 @@ long long fmi_stat(const char *name)
 	return text_value(report, name);
 }
 
+bool fmi_tracepoints(void)
+{
+	static char stats[1 << 16];
+	char backend[32] = "";
+
+	fmi_assert(fmi_read("stats", stats, sizeof(stats)) > 0, "cannot read stats");
+	return text_find(stats, "backend", backend, sizeof(backend)) &&
+	       !strcmp(backend, "tracepoints");
+}
+
 bool fmi_wait_stat(const char *name, long long want)
 {
 	for (int i = 0; i < 500; i++) {

@@ -31,6 +31,8 @@ bool text_find(const char *text, const char *name, char *value, size_t size);
 
 /* One value of the `stats` file. */
 long long fmi_stat(const char *name);
+/* Do events come from the kernel's tracepoints, so that all large folios are tracked? */
+bool fmi_tracepoints(void);
 /* Waits until a value of `stats` is this one; false after 10 s. */
 bool fmi_wait_stat(const char *name, long long want);
 
