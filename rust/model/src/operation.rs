@@ -171,6 +171,7 @@ const CALLERS: [Row; 14] = [
             "zap_huge_pmd",
             "zap_huge_pmd_folio",
             "zap_huge_pud",
+            "__unmap_hugepage_range",
         ],
     ),
     (
@@ -192,6 +193,8 @@ const CALLERS: [Row; 14] = [
             "filemap_map_pmd",
             "filemap_map_folio_range",
             "filemap_map_order0_folio",
+            "hugetlb_fault",
+            "hugetlb_no_page",
         ],
     ),
     (
@@ -201,12 +204,17 @@ const CALLERS: [Row; 14] = [
             "wp_page_copy",
             "do_huge_pmd_wp_page",
             "do_huge_zero_wp_pmd",
+            "hugetlb_wp",
         ],
     ),
     (Site::Is(Operation::SwapIn), &["do_swap_page"]),
     (
         Site::Is(Operation::Uffd),
-        &["mfill_atomic_install_pte", "mfill_atomic_pte_continue"],
+        &[
+            "mfill_atomic_install_pte",
+            "mfill_atomic_pte_continue",
+            "hugetlb_mfill_atomic_pte",
+        ],
     ),
     (
         Site::Is(Operation::Unmap),
@@ -273,6 +281,8 @@ const CALLERS: [Row; 14] = [
             "copy_nonpresent_pte",
             "copy_pte_range",
             "copy_huge_pmd",
+            "copy_hugetlb_page_range",
+            "hugetlb_install_folio",
         ],
     ),
     (
