@@ -411,6 +411,12 @@ pub trait Env {
     /// mremap overlaps `len` bytes from `base` (wrapping) of the MM.
     fn window_covers(&self, mm: u64, base: u64, len: u64) -> bool;
 
+    /// Returns whether an unfinished move may have taken mappings of `len` bytes from `base`
+    /// (wrapping) of the MM away, or brought some there; asked only while a window is open.
+    fn move_covers(&self, _mm: u64, _base: u64, _len: u64) -> bool {
+        false
+    }
+
     /// Returns whether a copy or move with a number up to `ticket` is still under way.
     fn ticket_open(&self, ticket: u64) -> bool;
 

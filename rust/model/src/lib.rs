@@ -36,6 +36,7 @@
 //! * *question*: what memory management asks about a folio, see [`Question`].
 //! * *disagreement*: a definition answers a question differently from the truth, see [`Cell`].
 //! * *draining*: a folio with no mapping left that calls in flight may still map again.
+//! * *twin*: one of two shadows of the same folios, each fed by a backend of its own.
 //! * *untracked*: a folio whose mappings began unseen; it is ignored until it is seen unmapped.
 //! * *lost*: a folio whose shadow was given up, for a [`LostReason`]; then it is untracked.
 //!
@@ -67,6 +68,7 @@ mod shard;
 mod slab;
 mod stats;
 mod tables;
+mod twin;
 mod view;
 
 pub use decision::{
@@ -158,6 +160,7 @@ pub use record::{
     RecordView, //
 };
 pub use shard::{
+    compare_twins,
     is_table,
     Adoption,
     Asking,
@@ -169,6 +172,7 @@ pub use shard::{
     RecordIter,
     Shard,
     ShardState,
+    Side,
     Standing,
     State,
     Suspect, //
@@ -186,6 +190,13 @@ pub use tables::{
     Tables,
     TABLE_KIND,
     TABLE_KINDS, //
+};
+pub use twin::{
+    Twin,
+    TwinDifference,
+    TwinPlace,
+    TwinSkip,
+    TwinWhat, //
 };
 pub use view::{
     Ask,

@@ -30,6 +30,7 @@ mod readout;
 mod rekey;
 mod shared;
 mod track;
+mod twin;
 
 pub use self::asking::{
     Asking,
@@ -50,6 +51,10 @@ pub use self::learn::{
 };
 pub use self::readout::RecordIter;
 pub use self::shared::is_table;
+pub use self::twin::{
+    compare_twins,
+    Side, //
+};
 
 /// Largest order that the tables tell apart.
 const ORDER_LIMIT: u8 = 19;
@@ -122,6 +127,8 @@ pub struct ShardState {
     pub(crate) debts: owed::Debts,
     /// Differences to be checked again.
     pub(crate) suspects: check::Suspects,
+    /// A mapped folio may have no entry, not even a marker, see [`Shard::may_lack`].
+    pub(crate) lacks: bool,
 }
 
 impl ShardState {
@@ -140,6 +147,7 @@ impl ShardState {
             recent: track::Recent::new(),
             debts: owed::Debts::default(),
             suspects: check::Suspects::default(),
+            lacks: false,
         }
     }
 
@@ -154,6 +162,7 @@ impl ShardState {
         self.recent = track::Recent::new();
         self.debts = owed::Debts::default();
         self.suspects = check::Suspects::default();
+        self.lacks = false;
     }
 
     /// Returns the counters.

@@ -128,6 +128,8 @@ impl Shard<'_> {
         {
             self.note_loss(pfn, reason);
             self.state.counters.add(Counter::of_loss(reason));
+        } else {
+            self.state.lacks = true;
         }
     }
 
@@ -145,6 +147,7 @@ impl Shard<'_> {
         }
         if self.too_large(c) {
             self.state.counters.add(Counter::LostOrder);
+            self.state.lacks = true;
             return Outcome::Lost(LostReason::Order);
         }
         if !self.make_room(env) {

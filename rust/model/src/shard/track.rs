@@ -137,10 +137,12 @@ impl Shard<'_> {
         }
         if self.too_large(c) {
             self.state.counters.add(Counter::LostOrder);
+            self.state.lacks = true;
             return Outcome::Lost(LostReason::Order);
         }
         if self.state.recent.may_be_in_flight(c.pfn, env) {
             self.state.counters.add(Counter::UntrackedInFlight);
+            self.state.lacks = true;
             return self.learn_absent(c, env);
         }
         self.start(c, env)
@@ -228,6 +230,8 @@ impl Shard<'_> {
             // says now is no start.
             let quiet = env.gp_elapsed(self.entry(e)?.cookie);
             self.forget(e, env)?;
+            // What is left of it may be where the look through page tables has been.
+            self.state.lacks = true;
             return Ok(if quiet {
                 self.call_absent(c, env)
             } else {
@@ -280,6 +284,7 @@ impl Shard<'_> {
     /// Gives up a drained folio that is mapped after all: calls were missed.
     fn missed(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
         self.state.counters.add(Counter::Missed);
+        self.state.lacks = true;
         self.forget(e, env)?;
         Ok(self.learn_absent(c, env))
     }
@@ -388,6 +393,7 @@ impl Shard<'_> {
             self.note_loss(c.pfn, LostReason::NoMemory);
         } else {
             self.state.no_start = Some(env.gp_snapshot());
+            self.state.lacks = true;
         }
         self.state.counters.add(Counter::LostNoMemory);
         Outcome::Lost(LostReason::NoMemory)
@@ -416,7 +422,7 @@ impl Shard<'_> {
                 return;
             };
             match self.reclaim_one(e, env) {
-                Ok(true) => {}
+                Ok(true) => self.state.lacks |= state == State::Lost,
                 Ok(false) => return,
                 Err(fail) => {
                     self.give_up(e, fail, env);
@@ -503,10 +509,19 @@ impl Shard<'_> {
 
     /// Forgets what is known about a folio, if it is tracked: it is lost for this reason.
     pub fn lose(&mut self, pfn: u64, reason: LostReason, env: &dyn Env) {
-        let tracked = |e: &u32| self.entry(*e).is_ok_and(|entry| entry.state != State::Lost);
-        if let Some(e) = self.find(pfn).filter(tracked) {
-            self.lose_entry(e, reason, env);
+        match self.find(pfn) {
+            Some(e) if self.entry(e).is_ok_and(|entry| entry.state != State::Lost) => {
+                self.lose_entry(e, reason, env);
+            }
+            Some(_) => {}
+            None => self.state.lacks = true,
         }
+    }
+
+    /// Returns whether a mapped folio may have no entry, not even a marker that says why: once no
+    /// marker could be left, or was kept no longer, since the storage was given.
+    pub fn may_lack(&self) -> bool {
+        self.state.lacks
     }
 
     /// Forgets all folios, because tracking ends: nothing is wrong about any of them any more.

@@ -9,6 +9,7 @@
 //!   what the hooks would see; [`window`] has what happens without calls, [`check`] the checks.
 //! * [`steps`] turns random numbers into such deeds.
 //! * [`naive`] keeps the tables by hand.
+//! * [`twin`] tells a second shadow the same in the kernel's order, and compares both.
 //! * [`formulas`] are definitions by formula, by hand.
 //! * [`driver`] feeds sketches of counters with the events of one folio, [`naive_sketches`] does them
 //!   again by hand.
@@ -57,5 +58,6 @@ mod sketches;
 mod steps;
 mod tables;
 mod tickets;
+mod twin;
 mod window;
 mod world;

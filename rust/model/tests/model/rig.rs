@@ -9,6 +9,7 @@ use std::cell::{
 use std::collections::HashMap;
 
 use fmi_model::{
+    compare_twins,
     Cell,
     Counter,
     Counters,
@@ -24,7 +25,9 @@ use fmi_model::{
     Record,
     Shard,
     ShardState,
+    Side,
     Tables,
+    Twin,
     NR_OPERATIONS, //
 };
 
@@ -97,6 +100,10 @@ impl Env for SimEnv {
                             || base.wrapping_sub(*start) < end - start)
                 })
         })
+    }
+
+    fn move_covers(&self, mm: u64, base: u64, len: u64) -> bool {
+        self.window_covers(mm, base, len)
     }
 
     fn ticket_open(&self, ticket: u64) -> bool {
@@ -189,6 +196,23 @@ impl Rig {
             },
         };
         f(&mut shard, &self.env)
+    }
+
+    /// Compares the shadow of a folio with that of another rig.
+    pub fn compare(&mut self, other: &mut Rig, pfn: u64, stopped: bool) -> Twin {
+        self.with(|a, env_a| {
+            other.with(|b, env_b| {
+                let first = Side {
+                    shard: a,
+                    env: env_a,
+                };
+                let second = Side {
+                    shard: b,
+                    env: env_b,
+                };
+                compare_twins(first, second, pfn, stopped)
+            })
+        })
     }
 
     /// Returns a counter.

@@ -82,6 +82,8 @@ impl World {
         let changed = self
             .rig
             .with(|shard, env| shard.set_boundary(&boundary, env));
+        self.finish_calls(|call| call.folio == vma.folio && call.change.mm == vma.mm);
+        self.bound_twin(&boundary);
         self.tell(What::Boundary(boundary.pfn, changed));
         self.rig.assert_sound();
     }
@@ -127,6 +129,12 @@ impl World {
                 ..*m
             })
             .collect();
+        let batches = self.batches(&src, c.copied, stop);
+        let dst = self.get(c.dst);
+        for (level, first, nr) in batches {
+            let told = self.call_of(Op::Dup, &dst, level, first, nr);
+            self.tell_twin(&told);
+        }
         for m in &copied {
             self.folios[m.folio].kernel.apply(&Change {
                 add: true,
@@ -242,6 +250,7 @@ impl World {
             stop = stop.max(old.base.wrapping_add(len));
         }
         self.finish_calls(|call| call.folio == old.folio && call.change.mm == old.mm);
+        self.move_twin(&w, w.moved, stop);
         for m in &mut self.mappings {
             if m.vma == w.old && (w.moved..stop).contains(&m.va) {
                 m.va = m.va.wrapping_add(w.delta);

@@ -36,6 +36,7 @@ use crate::rig::{
     PAGE_SHIFT,
     PT_SHIFT, //
 };
+use crate::twin::Twin;
 
 /// A folio.
 #[derive(Clone, Debug)]
@@ -80,6 +81,8 @@ impl Vma {
 /// A call whose kernel side is not done.
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
+    /// The call as it is told in the kernel's order.
+    pub call: Call,
     pub folio: usize,
     pub change: Change,
     pub half_done: bool,
@@ -136,6 +139,8 @@ pub enum What {
 /// Everything there is.
 pub struct World {
     pub rig: Rig,
+    /// The second shadow, if there is one: told in the kernel's own order.
+    pub twin: Option<Twin>,
     pub folios: Vec<Folio>,
     pub vmas: Vec<Vma>,
     pub mappings: Vec<Mapping>,
@@ -175,6 +180,7 @@ impl World {
     pub fn new(size: Size) -> Self {
         Self {
             rig: Rig::new(size),
+            twin: None,
             folios: Vec::new(),
             vmas: Vec::new(),
             mappings: Vec::new(),
@@ -354,6 +360,7 @@ impl World {
         self.finish_calls(|call| call.folio == vma.folio && call.change.mm == vma.mm);
         let va = vma.va(first);
         let mut call = self.call_of(op, vma, level, first, nr);
+        let told = call;
         for copy in &self.copying {
             let unwalked = va >= copy.walked;
             if copy.dst == vma.id && unwalked {
@@ -372,6 +379,7 @@ impl World {
         }
         let outcome = self.send(&call);
         self.in_flight.push(InFlight {
+            call: told,
             folio: vma.folio,
             change: Change {
                 add: op == Op::Add,
@@ -468,6 +476,9 @@ impl World {
                 self.in_flight.push(call);
                 continue;
             }
+            if !call.half_done {
+                self.tell_twin(&call.call);
+            }
             let kernel = &mut self.folios[call.folio].kernel;
             if call.half_done {
                 kernel.apply_second(&call.change);
@@ -498,6 +509,9 @@ impl World {
     pub fn grace_period(&mut self) {
         self.finish_calls(|_| true);
         self.rig.env.grace_period();
+        if let Some(twin) = &self.twin {
+            twin.rig.env.grace_period();
+        }
         self.show_kernel();
     }
 
