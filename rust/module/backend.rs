@@ -48,6 +48,8 @@ pub(crate) enum Asked {
     Tracepoints,
     /// Hooks on functions in any case.
     Functions,
+    /// Both at the same time, each with a shadow of its own, see [`crate::both`].
+    Both,
 }
 
 /// How rmap calls are seen.
@@ -99,11 +101,15 @@ impl Choice {
         }
         let missing = tracepoint::missing();
         let backend = match missing {
-            None => Backend::Tracepoints,
-            Some(_) => Backend::Functions,
+            None if asked != Asked::Both => Backend::Tracepoints,
+            _ => Backend::Functions,
         };
-        if let Some(name) = missing.filter(|_| asked == Asked::Tracepoints) {
-            pr_err!("backend=tracepoints: this kernel has no tracepoint {name}\n");
+        if let Some(name) = missing.filter(|_| asked != Asked::Auto) {
+            let asked = match asked {
+                Asked::Both => "both",
+                _ => "tracepoints",
+            };
+            pr_err!("backend={asked}: this kernel has no tracepoint {name}\n");
             return Err(Error::from_errno(-(bindings::EOPNOTSUPP as i32)));
         }
         Ok(Self {
@@ -111,6 +117,24 @@ impl Choice {
             asked,
             missing,
         })
+    }
+}
+
+impl Choice {
+    /// Returns what feeds the second shadow, if both backends are in use; this is what feeds the first.
+    pub(crate) fn second(self) -> Option<Self> {
+        (self.asked == Asked::Both).then_some(Self {
+            backend: Backend::Tracepoints,
+            ..self
+        })
+    }
+
+    /// Returns the name used in files.
+    pub(crate) fn name(self) -> &'static str {
+        match self.asked {
+            Asked::Both => "both",
+            _ => self.backend.name(),
+        }
     }
 }
 
@@ -123,7 +147,7 @@ impl fmt::Display for Choice {
                 let name = name.to_str().unwrap_or("?");
                 write!(f, "this kernel has no tracepoint {name}")
             }
-            (Asked::Tracepoints | Asked::Functions, _) => {
+            (Asked::Tracepoints | Asked::Functions | Asked::Both, _) => {
                 f.write_str("the parameter backend says so")
             }
         }
@@ -199,7 +223,7 @@ impl Hooks {
         )?;
         let rare = Self::rare(tracker)?;
         let source = Source::new(tracker)?;
-        let ask = if tracker.ask_sites().is_empty() {
+        let ask = if tracker.is_second() || tracker.ask_sites().is_empty() {
             None
         } else {
             Some(KBox::pin_init(

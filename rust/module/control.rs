@@ -111,10 +111,11 @@ impl Control {
     /// `choice` says what the events come from.
     pub(crate) fn new(bytes: usize, scans: bool, choice: Choice) -> Result<Arc<Self>> {
         let tracker = Tracker::new(bytes, choice)?;
+        let second = choice.second().map(Tracker::new_second).transpose()?;
         let background = Background::new(tracker.clone())?;
         Arc::pin_init(
-            pin_init!(Self {
-                session <- Session::new(tracker, bytes, scans),
+            try_pin_init!(Self {
+                session <- Session::new(tracker, second, bytes, scans),
                 filter <- new_mutex!(Filter::default()),
                 selected <- new_mutex!(None),
                 audit <- new_mutex!(None),
@@ -122,7 +123,7 @@ impl Control {
                 since_ns <- new_mutex!([now_ns(); NR_GROUPS]),
                 selftest <- new_mutex!(Outcome::Skipped),
                 preview <- Preview::new(),
-            }),
+            } ? Error),
             GFP_KERNEL,
         )
     }

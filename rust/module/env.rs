@@ -24,12 +24,14 @@ use crate::{
 /// The kernel as the model sees it.
 pub(crate) struct KernelEnv<'a> {
     windows: &'a Windows,
-    examples: &'a Store,
+    /// Where examples go; `None` for a shadow whose disagreements are told nobody.
+    examples: Option<&'a Store>,
 }
 
 impl<'a> KernelEnv<'a> {
-    /// Creates the view with these windows; examples go to the store.
-    pub(crate) fn new(windows: &'a Windows, examples: &'a Store) -> Self {
+    /// Creates the view with these windows; disagreements are told, and go to the store, if there is
+    /// one.
+    pub(crate) fn new(windows: &'a Windows, examples: Option<&'a Store>) -> Self {
         Self { windows, examples }
     }
 }
@@ -82,13 +84,20 @@ impl Env for KernelEnv<'_> {
             .covers(mm as usize, base as usize, len as usize)
     }
 
+    fn move_covers(&self, mm: u64, base: u64, len: u64) -> bool {
+        self.windows
+            .moving(mm as usize, base as usize, len as usize)
+    }
+
     fn ticket_open(&self, ticket: u64) -> bool {
         self.windows.any_open() && self.windows.ticket_open(ticket)
     }
 
     fn disagree(&self, d: Disagreement<'_>) {
-        trace::disagree(&d);
-        self.examples.add(d, now_ns());
+        if let Some(examples) = self.examples {
+            trace::disagree(&d);
+            examples.add(d, now_ns());
+        }
     }
 
     fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {

@@ -16,19 +16,35 @@ static unsigned int fault_double;
 module_param(fault_double, uint, 0600);
 MODULE_PARM_DESC(fault_double, "Take one rmap call on a tracked folio in so many twice (0: none)");
 
+static unsigned int fault_drop_second;
+module_param(fault_drop_second, uint, 0600);
+MODULE_PARM_DESC(fault_drop_second,
+		 "Drop one event of the second backend in so many (0: none), with backend=both");
+
+static unsigned int fmi_fault_times_second(void)
+{
+	static atomic_t calls = ATOMIC_INIT(0);
+	unsigned int drop = READ_ONCE(fault_drop_second);
+
+	return drop && (unsigned int)atomic_inc_return(&calls) % drop == 0 ? 0 : 1;
+}
+
 /**
  * fmi_fault_times - how often the shadow is told of the next rmap call
+ * @second: the second shadow, which has a parameter of its own
  *
  * Context: any.
  * Return: 1, or 0 or 2 for one call in as many as the parameters say.
  */
-unsigned int fmi_fault_times(void)
+unsigned int fmi_fault_times(bool second)
 {
 	static atomic_t calls = ATOMIC_INIT(0);
 	unsigned int drop = READ_ONCE(fault_drop);
 	unsigned int twice = READ_ONCE(fault_double);
 	unsigned int nr;
 
+	if (second)
+		return fmi_fault_times_second();
 	if (!drop && !twice)
 		return 1;
 	nr = (unsigned int)atomic_inc_return(&calls);

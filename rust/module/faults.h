@@ -3,6 +3,8 @@
 #ifndef FMI_FAULTS_H
 #define FMI_FAULTS_H
 
-unsigned int fmi_fault_times(void);
+#include <linux/types.h>
+
+unsigned int fmi_fault_times(bool second);
 
 #endif

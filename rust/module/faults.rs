@@ -2,8 +2,9 @@
 
 //! Planted faults of a debug build, see `faults.c`.
 
-/// Returns how often the shadow is told of the next rmap call on a tracked folio.
-pub(crate) fn times() -> u32 {
+/// Returns how often the shadow is told of the next rmap call on a tracked folio; `second`: the second
+/// shadow, if there are two.
+pub(crate) fn times(second: bool) -> u32 {
     // SAFETY: May be called in any context.
-    unsafe { crate::raw::fmi_fault_times() }
+    unsafe { crate::raw::fmi_fault_times(second) }
 }

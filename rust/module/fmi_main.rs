@@ -18,6 +18,7 @@ mod audit;
 mod backend;
 #[expect(unsafe_code, reason = "delayed work")]
 mod background;
+mod both;
 #[expect(unsafe_code, reason = "calls the walk of the census")]
 mod census;
 mod check;
@@ -134,6 +135,11 @@ impl kernel::Module for FolioMapcount {
         }
         let dir = report::create(control.clone());
         match choice.backend {
+            _ if choice.second().is_some() => {
+                pr_info!(
+                    "loaded: hooks by ftrace and fprobe, and probes on tracepoints beside them\n"
+                );
+            }
             backend::Backend::Functions => pr_info!("loaded: hooks by ftrace and fprobe\n"),
             backend::Backend::Tracepoints => pr_info!("loaded: probes on tracepoints\n"),
         }

@@ -21,6 +21,7 @@ use kernel::{
 
 use crate::{
     backend::Hooks,
+    both::Both,
     check,
     class,
     env::ram_bytes,
@@ -58,6 +59,8 @@ pub(crate) fn bound(mem_kb: u64) -> Result<usize> {
 
 struct State {
     hooks: Option<Hooks>,
+    /// Those of the second shadow, if there is one.
+    second: Option<Hooks>,
     /// What earlier hooks missed since the last reset.
     missed: u64,
     /// What the present hooks had missed at the last reset.
@@ -73,6 +76,11 @@ pub(crate) struct Session {
     state: Mutex<State>,
     #[pin]
     scan: Scan,
+    /// The second shadow, if both backends are in use.
+    #[pin]
+    both: Both,
+    #[pin]
+    second_scan: Scan,
     /// Scan when tracking is switched on.
     scans: bool,
 }
@@ -80,18 +88,30 @@ pub(crate) struct Session {
 impl Session {
     /// Creates a session that is off; `bytes` bounds the shadow's memory, see [`bound`]; `scans`: what
     /// is mapped already is looked for when tracking is switched on.
-    pub(crate) fn new(tracker: Arc<Tracker>, bytes: usize, scans: bool) -> impl PinInit<Self> {
-        pin_init!(Self {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(
+        tracker: Arc<Tracker>,
+        second: Option<Arc<Tracker>>,
+        bytes: usize,
+        scans: bool,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
             tracker,
             bytes,
             state <- new_mutex!(State {
                 hooks: None,
+                second: None,
                 missed: 0,
                 missed_before: 0,
             }),
             scan <- Scan::new(),
+            both <- Both::new(second),
+            second_scan <- Scan::new(),
             scans,
-        })
+        } ? Error)
     }
 
     /// Returns shadow and windows.
@@ -109,13 +129,22 @@ impl Session {
         &self.scan
     }
 
+    /// Returns the comparison of both shadows.
+    pub(crate) fn both(&self) -> &Both {
+        &self.both
+    }
+
     /// Looks once more for what is mapped and not tracked.
     ///
     /// # Errors
     ///
     /// See [`Scan::run`].
     pub(crate) fn rescan(&self) -> Result {
-        self.scan.run(&self.tracker)
+        self.scan.run(&self.tracker)?;
+        match self.both.second() {
+            Some(second) => self.second_scan.run(second),
+            None => Ok(()),
+        }
     }
 
     /// Switches tracking on, and scans. May take seconds: it waits for other tasks.
@@ -127,7 +156,7 @@ impl Session {
     /// `ENOMEM`; what ftrace says if a function cannot be hooked. Nothing is changed then.
     pub(crate) fn enable(&self) -> Result {
         if self.switch_on()? && self.scans {
-            if let Err(e) = self.scan.run(&self.tracker) {
+            if let Err(e) = self.rescan() {
                 pr_warn!("the scan has not come to its end: {e:?}\n");
             }
         }
@@ -146,25 +175,46 @@ impl Session {
         }
         let result = self.start();
         match result {
-            Ok(hooks) => {
+            Ok((hooks, second)) => {
                 state.hooks = Some(hooks);
+                state.second = second;
                 Ok(true)
             }
             Err(e) => {
-                self.tracker.table.detach(&self.tracker.env());
-                self.tracker.windows.clear();
+                for tracker in self.trackers() {
+                    tracker.table.detach(&tracker.env());
+                    tracker.windows.clear();
+                }
                 Err(e)
             }
         }
     }
 
-    fn start(&self) -> Result<Hooks> {
-        self.tracker.table.attach(self.bytes)?;
+    /// Returns the shadows: one, or two if both backends are in use.
+    fn trackers(&self) -> impl Iterator<Item = &Arc<Tracker>> {
+        [Some(&self.tracker), self.both.second()]
+            .into_iter()
+            .flatten()
+    }
+
+    fn start(&self) -> Result<(Hooks, Option<Hooks>)> {
+        let second = self.both.second();
+        // The bound is that of all shadows together.
+        let bytes = if second.is_some() {
+            self.bytes / 2
+        } else {
+            self.bytes
+        };
+        for tracker in self.trackers() {
+            tracker.table.attach(bytes)?;
+        }
         let hooks = Hooks::place(&self.tracker)?;
+        let second = second.map(Hooks::place).transpose()?;
         self.scan.restart();
-        self.tracker.begin_session();
-        quiesce::while_stopped(&|| self.tracker.set_armed(true))?;
-        Ok(hooks)
+        self.second_scan.restart();
+        self.trackers().for_each(|tracker| tracker.begin_session());
+        quiesce::while_stopped(&|| self.trackers().for_each(|tracker| tracker.set_armed(true)))?;
+        Ok((hooks, second))
     }
 
     /// Switches tracking off and drops the shadow; statistics stay.
@@ -173,21 +223,25 @@ impl Session {
         let Some(hooks) = state.hooks.take() else {
             return;
         };
-        self.tracker.set_armed(false);
+        let second = state.second.take();
+        self.trackers().for_each(|tracker| tracker.set_armed(false));
         let missed = hooks.missed().saturating_sub(state.missed_before);
         state.missed = state.missed.saturating_add(missed);
         state.missed_before = 0;
         // From here on the shadow would be out of date: nobody shall read it.
-        self.tracker.table.detach(&self.tracker.env());
+        for tracker in self.trackers() {
+            tracker.table.detach(&tracker.env());
+        }
         // Waits for running handlers.
-        drop(hooks);
-        self.tracker.windows.clear();
+        drop((hooks, second));
+        self.trackers().for_each(|tracker| tracker.windows.clear());
     }
 
     /// Sets the counters of `stats` to zero.
     pub(crate) fn reset_counters(&self) {
         let mut state = self.state.lock();
-        self.tracker.reset_counters();
+        self.trackers().for_each(|tracker| tracker.reset_counters());
+        self.both.reset();
         check::reset();
         class::reset();
         operation::reset();
@@ -198,11 +252,12 @@ impl Session {
 
     /// Returns the bytes that the module holds for shadow and statistics.
     pub(crate) fn bytes(&self) -> usize {
-        self.tracker
-            .table
-            .bytes()
-            .saturating_add(self.tracker.examples.bytes())
-            .saturating_add(size_of_val(&*self.tracker))
+        self.trackers().fold(0, |bytes, tracker| {
+            bytes
+                .saturating_add(tracker.table.bytes())
+                .saturating_add(tracker.examples.bytes())
+                .saturating_add(size_of_val(&**tracker))
+        })
     }
 
     /// Returns how many rare calls the kernel admits it did not report.

@@ -7,8 +7,8 @@
 //! never made from interrupts.
 
 use kernel::{
-    new_spinlock,
     prelude::*,
+    static_lock_class,
     sync::SpinLock, //
 };
 
@@ -164,7 +164,14 @@ pub(crate) struct Table {
 
 impl Table {
     /// Creates the shards without storage.
-    pub(crate) fn new() -> Result<Self> {
+    ///
+    /// The locks of the second table, if there are two, are taken under those of the first.
+    pub(crate) fn new(second: bool) -> Result<Self> {
+        let (name, class) = if second {
+            (c"fmi_second_shard", static_lock_class!())
+        } else {
+            (c"fmi_shard", static_lock_class!())
+        };
         let geometry = geometry();
         let mut shards = KVec::with_capacity(NR_SHARDS, GFP_KERNEL)?;
         for _ in 0..NR_SHARDS {
@@ -172,13 +179,17 @@ impl Table {
             let asked = zeroed(NR_ASKED)?;
             let asks = zeroed(NR_ASKERS)?;
             let slot = KBox::pin_init(
-                new_spinlock!(Slot {
-                    state: ShardState::new(geometry),
-                    tables,
-                    asked,
-                    asks,
-                    storage: None,
-                }),
+                SpinLock::new(
+                    Slot {
+                        state: ShardState::new(geometry),
+                        tables,
+                        asked,
+                        asks,
+                        storage: None,
+                    },
+                    name,
+                    class,
+                ),
                 GFP_KERNEL,
             )?;
             shards.push(slot, GFP_KERNEL)?;

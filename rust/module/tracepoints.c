@@ -40,7 +40,7 @@ static_assert(FMI_TP_NO_ADDR == RMAP_TRACE_NO_ADDR);
 static char *backend = "auto";
 module_param(backend, charp, 0400);
 MODULE_PARM_DESC(backend,
-		 "How rmap calls are seen: auto, tracepoints (of a kernel that has them), functions");
+		 "How rmap calls are seen: auto, tracepoints (of a kernel that has them), functions, both (compared)");
 
 /* Return: enum fmi_backend, or -EINVAL for another word. */
 int fmi_backend_param(void)
@@ -49,6 +49,7 @@ int fmi_backend_param(void)
 		[FMI_BACKEND_AUTO] = "auto",
 		[FMI_BACKEND_TRACEPOINTS] = "tracepoints",
 		[FMI_BACKEND_FUNCTIONS] = "functions",
+		[FMI_BACKEND_BOTH] = "both",
 	};
 	int i;
 
@@ -75,7 +76,8 @@ static void probe_begin(void *data, struct folio *folio, struct page *page,
 	struct fmi_tp_call call;
 
 	if (!folio_test_large(folio)) {
-		fmi_class_add(FMI_CLASS_SMALL);
+		if (handlers->counts_small)
+			fmi_class_add(FMI_CLASS_SMALL);
 		return;
 	}
 	call.op = op;

@@ -39,6 +39,7 @@ enum fmi_backend {
 	FMI_BACKEND_AUTO,
 	FMI_BACKEND_TRACEPOINTS,
 	FMI_BACKEND_FUNCTIONS,
+	FMI_BACKEND_BOTH,
 };
 
 /* The address is not known to the caller of the rmap function. */
@@ -110,6 +111,7 @@ struct fmi_tp_share {
  *	frozen, interrupts are off
  * @share: of rmap_pmd_share and rmap_pmd_unshare
  * @ctx: first argument of the callbacks
+ * @counts_small: count calls on small folios
  *
  * The callbacks must not sleep.
  */
@@ -120,6 +122,7 @@ struct fmi_tp_handlers {
 		      unsigned int new_order);
 	void (*share)(void *ctx, const struct fmi_tp_share *share);
 	void *ctx;
+	bool counts_small;
 };
 
 int fmi_backend_param(void);

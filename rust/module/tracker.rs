@@ -113,6 +113,8 @@ pub(crate) struct Tracker {
     /// Events that change no mapping.
     pub(crate) others: Others,
     choice: Choice,
+    /// The shadow is there to be compared only, see [`crate::both`]: the first one counts.
+    second: bool,
     armed: Atomic<bool>,
     /// How often tracking was switched on.
     session: Atomic<u64>,
@@ -136,6 +138,21 @@ impl Tracker {
     ///
     /// `ESRCH` or `ENOENT` if this kernel lacks a function that must be hooked, `ENOMEM`.
     pub(crate) fn new(bytes: usize, choice: Choice) -> Result<Arc<Self>> {
+        Self::new_one(bytes, choice, false)
+    }
+
+    /// Creates another one, whose shadow is only compared with the first: what it sees counts for no
+    /// statistics of the module.
+    ///
+    /// # Errors
+    ///
+    /// See [`Tracker::new`].
+    pub(crate) fn new_second(choice: Choice) -> Result<Arc<Self>> {
+        // No room for examples: there are none.
+        Self::new_one(0, choice, true)
+    }
+
+    fn new_one(bytes: usize, choice: Choice, second: bool) -> Result<Arc<Self>> {
         let mut names = KVec::new();
         match choice.backend {
             Backend::Functions => {
@@ -155,7 +172,7 @@ impl Tracker {
         let rare_sites = addresses.of_some(RareCall::NAMES);
         let progress_sites = addresses.of_some(ProgressCall::NAMES);
         let ask_sites = addresses.of_some(&Asker::FUNCTIONS);
-        let table = Table::new()?;
+        let table = Table::new(second)?;
         let examples = Store::new(bytes)?;
         Arc::pin_init(
             try_pin_init!(Self {
@@ -165,6 +182,7 @@ impl Tracker {
                 crosscheck <- Crosscheck::new(),
                 others: Others::new(),
                 choice,
+                second,
                 armed: Atomic::new(false),
                 session: Atomic::new(0),
                 rmap_sites,
@@ -186,6 +204,11 @@ impl Tracker {
         self.choice
     }
 
+    /// Returns whether its shadow is only compared with the first.
+    pub(crate) fn is_second(&self) -> bool {
+        self.second
+    }
+
     /// Returns where to hook: rmap functions, progress of forks, rare functions. Those that the backend does not
     /// need are missing.
     pub(crate) fn sites(&self) -> (&Sites<12>, &Sites<5>, &Sites<5>) {
@@ -204,7 +227,7 @@ impl Tracker {
 
     /// Returns what the model asks of the kernel.
     pub(crate) fn env(&self) -> KernelEnv<'_> {
-        KernelEnv::new(&self.windows, &self.examples)
+        KernelEnv::new(&self.windows, (!self.second).then_some(&self.examples))
     }
 
     /// Returns whether rmap calls reach the shadow.
@@ -291,16 +314,23 @@ impl Tracker {
         match u32::from(site.class) {
             class::TRACK => self.track(op, site, vma, origin),
             class::NONLINEAR => {
-                class::count(class::NONLINEAR);
+                self.count(class::NONLINEAR);
                 self.lose(site.pfn as u64, LostReason::NotLinear);
             }
-            other => class::count(other),
+            other => self.count(other),
+        }
+    }
+
+    /// Counts a call of a class, once for both shadows.
+    fn count(&self, class: u32) {
+        if !self.second {
+            class::count(class);
         }
     }
 
     fn track(&self, op: Op, site: &Site, vma: &Vma<'_>, origin: Origin<'_>) {
         #[cfg(fmi_faults)]
-        match crate::faults::times() {
+        match crate::faults::times(self.second) {
             0 => return,
             2 => self.track_once(op, site, vma, origin),
             _ => {}
@@ -329,6 +359,12 @@ impl Tracker {
                 .map(|delta| site.base.wrapping_add(delta) as u64);
         }
         let (caller, operation) = match origin {
+            // The first counts operations.
+            Origin::Caller(caller) if self.second => (caller as u64, Operation::Other),
+            Origin::Stack(callers) if self.second => (
+                callers.last().map_or(0, |caller| *caller as u64),
+                Operation::Other,
+            ),
             Origin::Fork => (CALLER_FORK, Operation::Fork),
             Origin::Caller(caller) => made_by(caller, vma),
             Origin::Stack(callers) => made_by(operation::caller_in(callers), vma),

@@ -408,7 +408,8 @@ impl Windows {
         any || open.roomless > 0
     }
 
-    /// Returns whether an mremap moves a part of this range, or moves something to it, just now.
+    /// Returns whether an mremap or UFFDIO_MOVE moves a part of this range, or moves something to it,
+    /// just now.
     ///
     /// Then mappings that the shadow has in the range may be at the other place already. Where it
     /// returns `false` under the lock of a shard, the positions that the shard has are those of
@@ -426,6 +427,13 @@ impl Windows {
                 ..
             } if moved == mm => {
                 overlap((old_addr, bytes), (base, len)) || overlap((new_addr, bytes), (base, len))
+            }
+            Kind::Uffd {
+                mm: moved,
+                dst_addr,
+                src_addr,
+            } if moved == mm => {
+                overlap((src_addr, 1), (base, len)) || overlap((dst_addr, 1), (base, len))
             }
             _ => false,
         })

@@ -234,6 +234,9 @@ impl TracePoint {
 
 /// Who is told of the events. Preemption is disabled in all of them: do not sleep.
 pub(crate) trait Handler: Send + Sync + 'static {
+    /// Returns whether calls on small folios are counted: not if another hook counts them.
+    fn counts_small(&self) -> bool;
+
     /// An rmap call on a large folio begins.
     fn call(&self, call: &TraceCall<'_>);
 
@@ -277,6 +280,7 @@ impl<T: Handler> Registration<T> {
     /// `ENOENT` if this kernel lacks a tracepoint, `ENOMEM`.
     pub(crate) fn new(handler: Arc<T>) -> impl PinInit<Self, Error> {
         let ctx = core::ptr::from_ref(&*handler).cast_mut().cast();
+        let counts_small = handler.counts_small();
         try_pin_init!(Self {
             handler,
             handlers <- Opaque::try_ffi_init(move |slot: *mut raw::fmi_tp_handlers| {
@@ -286,6 +290,7 @@ impl<T: Handler> Registration<T> {
                     order: Some(Self::order),
                     share: Some(Self::sharing),
                     ctx,
+                    counts_small,
                 };
                 // SAFETY: `slot` is valid for writes.
                 unsafe { slot.write(handlers) };
@@ -357,6 +362,7 @@ pub(crate) fn missing() -> Option<&'static CStr> {
 pub(crate) fn asked() -> Result<Asked> {
     const TRACEPOINTS: c_int = raw::fmi_backend_FMI_BACKEND_TRACEPOINTS as c_int;
     const FUNCTIONS: c_int = raw::fmi_backend_FMI_BACKEND_FUNCTIONS as c_int;
+    const BOTH: c_int = raw::fmi_backend_FMI_BACKEND_BOTH as c_int;
     const AUTO: c_int = raw::fmi_backend_FMI_BACKEND_AUTO as c_int;
 
     // SAFETY: Reads a parameter.
@@ -364,6 +370,7 @@ pub(crate) fn asked() -> Result<Asked> {
         AUTO => Ok(Asked::Auto),
         TRACEPOINTS => Ok(Asked::Tracepoints),
         FUNCTIONS => Ok(Asked::Functions),
+        BOTH => Ok(Asked::Both),
         _ => Err(EINVAL),
     }
 }

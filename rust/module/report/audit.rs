@@ -41,7 +41,10 @@ impl File<Control> for AuditFile {
         }
         let audit = Audit::run(control.tracker(), pid, &procwalk::pause)?;
         *control.audit.lock() = Some(audit);
-        Ok(())
+        match pid {
+            None if control.session.both().second().is_some() => super::both::compare(control),
+            _ => Ok(()),
+        }
     }
 
     fn show(control: &Control, m: &SeqFile) -> Result {

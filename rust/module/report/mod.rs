@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod audit;
+mod both;
 mod decisions;
 mod examples;
 pub(crate) mod folio;
@@ -46,6 +47,7 @@ pub(crate) fn create(control: Arc<Control>) -> Dir<Control> {
         .file::<scan::ScanFile>()
         .file::<audit::AuditInterval>()
         .file::<preview::PreviewFile>()
+        .file::<both::BothFile>()
 }
 
 /// Reads a decimal or `0x` hexadecimal number.

@@ -54,11 +54,12 @@ impl File<Control> for Stats {
         seq_print!(m, "enabled: {}\n", u8::from(control.session.enabled()));
         let choice = tracker.choice();
         let hooks = match choice.backend {
+            _ if choice.second().is_some() => "ftrace,tracepoints",
             Backend::Functions => "ftrace",
             Backend::Tracepoints => "tracepoints,ftrace",
         };
         seq_print!(m, "hooks: {hooks}\n");
-        seq_print!(m, "backend: {}\n", choice.backend.name());
+        seq_print!(m, "backend: {}\n", choice.name());
         seq_print!(m, "backend_reason: {choice}\n");
         let selftest = *control.selftest.lock();
         seq_print!(m, "selftest: {selftest}\n");
@@ -101,6 +102,7 @@ impl File<Control> for Stats {
         seq_print!(m, "windows_opened: {opened}\n");
         seq_print!(m, "windows_open: {open}\n");
         seq_print!(m, "moved_tables_most: {}\n", tracker.windows.most_tables());
+        super::both::stats(control, m);
         super::examples::stats(control, m);
         seq_print!(m, "memory_kb: {}\n", control.session.bytes().div_ceil(1024));
         let background = control.background.totals();

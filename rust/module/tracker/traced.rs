@@ -78,6 +78,10 @@ impl Others {
 pub(crate) struct TraceHook(pub(crate) Arc<Tracker>);
 
 impl tracepoint::Handler for TraceHook {
+    fn counts_small(&self) -> bool {
+        !self.0.is_second()
+    }
+
     fn call(&self, call: &TraceCall<'_>) {
         if self.0.listens(call.point()) {
             self.0.called(call);
