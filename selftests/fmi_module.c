@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,7 +39,7 @@ static int module_open(void)
 
 static int run_modprobe(const char *params)
 {
-	char command[256];
+	char command[320];
 	int status;
 	pid_t pid;
 
@@ -54,13 +55,40 @@ static int run_modprobe(const char *params)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOENT;
 }
 
-int module_load(const char *params)
+int module_load(const char *given)
 {
+	const char *backend = getenv("FMI_BACKEND");
+	int fd = module_open();
+	char params[256];
+	int ret;
+
+	/* FMI_BACKEND is for all cases but those that say another one. */
+	if (!backend || !*backend || strstr(given, "backend="))
+		snprintf(params, sizeof(params), "%s", given);
+	else
+		snprintf(params, sizeof(params), "%s backend=%s", given, backend);
+	if (fd < 0)
+		return run_modprobe(params);
+	ret = syscall(SYS_finit_module, fd, params, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+int module_load_file(const char *params)
+{
+	struct utsname uts;
+	char path[512];
 	int fd = module_open();
 	int ret;
 
+	if (fd < 0) {
+		fmi_assert(!uname(&uts), "uname: %s", strerror(errno));
+		snprintf(path, sizeof(path), "/lib/modules/%s/updates/" FMI_NAME ".ko",
+			 uts.release);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
 	if (fd < 0)
-		return run_modprobe(params);
+		fmi_skip("the file of the module was not found");
 	ret = syscall(SYS_finit_module, fd, params, 0) ? -errno : 0;
 	close(fd);
 	return ret;

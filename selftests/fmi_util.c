@@ -195,6 +195,22 @@ void fmi_audit(const char *target)
 		fmi_note("audit %s:\n%s", target, report);
 		fmi_fail("audit %s: %lld differences", target, text_value(report, "differences"));
 	}
+	if (!strcmp(target, "all"))
+		fmi_both_equal("audit all");
+}
+
+bool fmi_both(void)
+{
+	return fmi_read("both", report, sizeof(report)) > 0 && strstr(report, "state: on\n");
+}
+
+void fmi_both_equal(const char *when)
+{
+	if (!fmi_both() || text_value(report, "all_differences") == 0)
+		return;
+	fmi_note("%s: both:\n%s", when, report);
+	fmi_fail("%s: %lld folios differ between both backends", when,
+		 text_value(report, "all_differences"));
 }
 
 long long fmi_covered(void)

@@ -39,8 +39,15 @@ bool fmi_wait_stat(const char *name, long long want);
 /* The report of one folio, in a static buffer; by_va returns NULL and errno. */
 const char *fmi_report_pfn(unsigned long pfn);
 const char *fmi_report_va(pid_t pid, unsigned long va);
-/* Runs an audit ("all" or a pid) and fails the case if it found a difference. */
+/*
+ * Runs an audit ("all" or a pid) and fails the case if it found a difference. With both backends
+ * in use an audit of all compares their shadows, too.
+ */
 void fmi_audit(const char *target);
+/* Are both backends in use? */
+bool fmi_both(void);
+/* Fails the case if their shadows ever differed since the last reset; nothing without both. */
+void fmi_both_equal(const char *when);
 /*
  * Fails the case unless everything that an independent walk finds mapped is tracked, but for what
  * tasks forked that were in the middle of a fork themselves when the hooks were placed. Returns how
@@ -78,6 +85,8 @@ double now_seconds(void);
 bool module_loaded(void);
 int module_load(const char *params);
 int module_unload(void);
+/* The same without modprobe, which hides the error; skips the case if there is no file. */
+int module_load_file(const char *params);
 /*
  * Has the module planted faults? No: skips the case, or fails it if the tests were told that it
  * has (FMI_FAULTS).

@@ -48,6 +48,7 @@ static const struct {
 	{ "audit", 0600, NULL },
 	{ "scan", 0600, NULL },
 	{ "audit_interval", 0600, NULL },
+	{ "both", 0600, NULL },
 };
 
 static void read_all(const char *name)

@@ -141,6 +141,7 @@ static void an_open_file_refuses_rmmod(struct fmi_scene *s)
 		"enable", "stats", "definitions", "disagreement", "folios", "filter", "folio",
 		"audit", "decisions", "examples", "questions", "preview",
 		"disagreement_orders", "disagreement_operations", "audit_interval", "scan",
+		"both",
 	};
 
 	(void)s;

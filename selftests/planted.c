@@ -198,7 +198,7 @@ static void leaves_no_fault(struct fmi_scene *s)
 }
 
 static const char *const parameters[] = {
-	"fault_drop", "fault_double", "fault_blind", "fault_exit",
+	"fault_drop", "fault_double", "fault_blind", "fault_exit", "fault_drop_second",
 };
 
 static bool is_there(const char *parameter)

@@ -4,7 +4,8 @@
 # Runs the selftests that lie beside this script, as root on the machine under
 # test (busybox sh is enough), and prints one KTAP stream: the cases of all
 # programs, renumbered, the plan at the end. FMI_TEST_ALL=1: the long versions.
-# FMI_TESTS='a b': only these programs. Exit status: 0 passed, 1 failed, 4 all skipped.
+# FMI_TESTS='a b': only these programs. FMI_BACKEND=name: the module is loaded with
+# backend=name; with "both" every audit compares both backends. Exit status: 0 passed, 1 failed, 4 all skipped.
 
 dir=$(cd "$(dirname "$0")" && pwd)
 thp=/sys/kernel/mm/transparent_hugepage
@@ -109,9 +110,9 @@ save_settings
 
 echo "KTAP version 1"
 if [ ! -d /sys/module/folio_mapcount ] && [ -f "$dir/folio_mapcount.ko" ]; then
-	insmod "$dir/folio_mapcount.ko" || exit 1
+	insmod "$dir/folio_mapcount.ko" ${FMI_BACKEND:+backend="$FMI_BACKEND"} || exit 1
 elif [ ! -d /sys/module/folio_mapcount ]; then
-	modprobe folio_mapcount || { echo "Bail out! the module cannot be loaded"; exit 1; }
+	modprobe folio_mapcount ${FMI_BACKEND:+backend="$FMI_BACKEND"} || { echo "Bail out! the module cannot be loaded"; exit 1; }
 fi
 for test in ${FMI_TESTS:-$(cat "$dir/fmi_tests.list")}; do
 	run "$test"

@@ -99,6 +99,21 @@ static void remember(long long *before)
 		before[i] = fmi_stat(must_stay[i]);
 }
 
+/* So can both shadows of every folio, if both backends are in use: the audit has done that. */
+static void both_quiet(const char *when)
+{
+	if (!fmi_both())
+		return;
+	fmi_assert(fmi_read("both", text, sizeof(text)) > 0, "cannot read both");
+	fmi_note("%s: both: %lld compared, %lld of them stopped, %lld lost, %lld absent, "
+		 "%lld differences in %lld comparisons", when, text_value(text, "compared"),
+		 text_value(text, "stopped"), text_value(text, "lost"), text_value(text, "absent"),
+		 text_value(text, "all_differences"), text_value(text, "all_rounds"));
+	fmi_assert(text_value(text, "compared") > 0, "%s: nothing was compared", when);
+	fmi_eq(text_value(text, "deferred"), 0, "folios that could not be compared");
+	fmi_eq(text_value(text, "learning"), 0, "folios that are not known yet");
+}
+
 /* Everything stands still: every folio can be compared. */
 static void audit_quiet(const char *when)
 {
@@ -108,6 +123,7 @@ static void audit_quiet(const char *when)
 		 text_value(text, "mappings"), text_value(text, "records"),
 		 text_value(text, "compared"), text_value(text, "deferred"));
 	fmi_eq(fmi_stat("windows_open"), 0, "windows_open");
+	both_quiet(when);
 	/* What the scan has found is known for good, and nothing else is mapped. */
 	fmi_eq(fmi_stat("learning_folios"), 0, "learning_folios");
 	fmi_assert(fmi_covered() > 0, "%s: nothing is tracked", when);
