@@ -40,7 +40,7 @@ static_assert(FMI_TP_NO_ADDR == RMAP_TRACE_NO_ADDR);
 static char *backend = "auto";
 module_param(backend, charp, 0400);
 MODULE_PARM_DESC(backend,
-		 "How rmap calls are seen: auto, tracepoints (of a kernel that has them), functions, both (compared)");
+		 "How rmap calls are seen: auto, tracepoints, functions, or both (compared)");
 
 /* Return: enum fmi_backend, or -EINVAL for another word. */
 int fmi_backend_param(void)
