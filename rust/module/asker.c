@@ -68,7 +68,8 @@ bool fmi_vma_exec(const struct vm_area_struct *vma)
 
 bool fmi_vma_cow(const struct vm_area_struct *vma)
 {
-	return is_cow_mapping(vma->vm_flags);
+	/* The kernel's helper for it has another name in each version. */
+	return (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE;
 }
 
 /* What folio_referenced_one() takes for a process that is about to go. */

@@ -15,7 +15,6 @@ use kernel::{
     new_spinlock,
     prelude::*,
     sync::{
-        barrier::smp_rmb,
         Arc,
         Mutex,
         SpinLock, //
@@ -36,6 +35,7 @@ use fmi_model::{
 };
 
 use crate::{
+    compat::smp_rmb,
     env::now_ns,
     quiesce,
     tracker::Tracker,

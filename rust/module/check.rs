@@ -18,8 +18,7 @@ use kernel::{
         atomic::{
             Atomic,
             Relaxed, //
-        },
-        barrier::smp_rmb, //
+        }, //
     }, //
 };
 
@@ -33,6 +32,7 @@ use fmi_model::{
 };
 
 use crate::{
+    compat::smp_rmb,
     env::{
         now_ns,
         page_mapcounts, //

@@ -2,10 +2,7 @@
 
 //! What the model asks of the kernel: time, grace periods, counters, open windows.
 
-use kernel::{
-    bindings,
-    sync::barrier::smp_rmb, //
-};
+use kernel::bindings;
 
 use fmi_model::{
     Disagreement,
@@ -15,6 +12,7 @@ use fmi_model::{
 };
 
 use crate::{
+    compat::smp_rmb,
     examples::Store,
     raw,
     trace,

@@ -24,6 +24,8 @@ mod census;
 mod check;
 #[expect(unsafe_code, reason = "per-CPU counters")]
 mod class;
+#[expect(unsafe_code, reason = "barriers")]
+mod compat;
 mod control;
 mod coverage;
 #[expect(unsafe_code, reason = "owner-correct debugfs files")]
@@ -102,19 +104,19 @@ struct FolioMapcount {
 
 impl kernel::Module for FolioMapcount {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let bytes = session::bound(*module_parameters::mem_kb.value())
+        let bytes = session::bound(compat::parameter(module_parameters::mem_kb.value()))
             .inspect_err(|_| pr_err!("mem_kb is at least 256 and at most half of the memory\n"))?;
-        let enable = *module_parameters::enable.value();
+        let enable: u8 = compat::parameter(module_parameters::enable.value());
         if enable > 1 {
             pr_err!("the parameter enable is 0 or 1\n");
             return Err(EINVAL);
         }
-        let scan = *module_parameters::scan.value();
+        let scan: u8 = compat::parameter(module_parameters::scan.value());
         if scan > 1 {
             pr_err!("the parameter scan is 0 or 1\n");
             return Err(EINVAL);
         }
-        let selftest = *module_parameters::selftest.value();
+        let selftest: u8 = compat::parameter(module_parameters::selftest.value());
         if selftest > 1 {
             pr_err!("the parameter selftest is 0 or 1\n");
             return Err(EINVAL);

@@ -27,7 +27,6 @@ use kernel::{
         to_result, //
     },
     prelude::*,
-    sync::barrier::smp_rmb,
     time::{
         delay::fsleep,
         Delta, //
@@ -36,6 +35,7 @@ use kernel::{
 
 use super::watch;
 use crate::{
+    compat::smp_rmb,
     env::{
         geometry,
         now_ns, //
