@@ -122,6 +122,17 @@ void s_populate(struct fmi_scene *s)
 	s_check(s, "populated");
 }
 
+void s_populate_zero(struct fmi_scene *s)
+{
+	s->fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+	fmi_assert(s->fd >= 0, "/dev/zero: %s", strerror(errno));
+	p_start(1);
+	s_map_private(s, 1, s->va, s->size, 16 * pmd_size + pgsz);
+	s_fault(s, 1, s->va);
+	s_mapped_whole(s, 1, s->va);
+	s_check(s, "populated");
+}
+
 unsigned long s_page(const struct fmi_scene *s, unsigned long page)
 {
 	return s->va + page * pgsz;

@@ -34,6 +34,11 @@ void s_fault(struct fmi_scene *s, int who, unsigned long va);
 void s_mapped_whole(struct fmi_scene *s, int who, unsigned long va);
 /* All of it: actor 1 maps the whole folio at s->va, in a VMA of exactly its size. */
 void s_populate(struct fmi_scene *s);
+/*
+ * Actor 1 maps the whole folio at s->va: anonymous memory in a VMA that has a file, MAP_PRIVATE of
+ * /dev/zero, and an offset that is not its address.
+ */
+void s_populate_zero(struct fmi_scene *s);
 /* Address of a page. */
 unsigned long s_page(const struct fmi_scene *s, unsigned long page);
 

@@ -122,6 +122,23 @@ static void fork_after_partial_unmap(struct fmi_scene *s)
 	s_check(s, "grandchild has neither");
 }
 
+/* Anonymous folios in a VMA that has a file and a file's offset. */
+static void private_zero(struct fmi_scene *s)
+{
+	s_populate_zero(s);
+	s_fork(s, 1, 2);
+	s_cow(s, 2, 0);
+	s_check(s, "forked, and child wrote page 0");
+	s_dontneed(s, 1, s->nr - 1, 1);
+	s_check(s, "parent dropped the last page");
+	s_munmap(s, 2, 0, s->nr / 2);
+	s_check(s, "child unmapped the first half");
+	s_exit(s, 1);
+	s_check(s, "parent gone");
+	s_exit(s, 2);
+	s_check(s, "child gone");
+}
+
 /* A private mapping of a file that was written to is copied by fork, others are not. */
 static void private_file(struct fmi_scene *s)
 {
@@ -192,6 +209,7 @@ static const struct fmi_test tests[] = {
 	{ "child_exits_first", child_exits_first, ON_ANON },
 	{ "three_generations", three_generations, ON_ANON },
 	{ "fork_after_partial_unmap", fork_after_partial_unmap, ON_ANON },
+	{ "private_zero", private_zero, ON_ANON },
 	{ "private_file", private_file, ON_SHMEM | ON_FILE },
 	{ "shared_file", shared_file, ON_SHMEM | ON_FILE },
 };

@@ -58,6 +58,15 @@ static void a_child_that_maps_nothing(struct fmi_scene *s)
 	visits(s, 1, 1, "unmapped by the child");
 }
 
+/* Anonymous folios are numbered in their own way, also where the VMA has a file's offset. */
+static void private_zero(struct fmi_scene *s)
+{
+	s_populate_zero(s);
+	visits(s, 1, 1, "mapped once");
+	s_fork(s, 1, 2);
+	visits(s, 2, 1, "forked");
+}
+
 static void a_process_that_never_touched_it(struct fmi_scene *s)
 {
 	s_populate(s);
@@ -98,6 +107,7 @@ static const struct fmi_test tests[] = {
 	{ "one_vma", one_vma, ON_EACH },
 	{ "two_vmas_of_a_process", two_vmas_of_a_process, ON_EACH | NOT_ORDER1 },
 	{ "a_child_that_maps_nothing", a_child_that_maps_nothing, ON_ANON },
+	{ "private_zero", private_zero, ON_ANON },
 	{ "a_process_that_never_touched_it", a_process_that_never_touched_it, ON_SHMEM | ON_FILE },
 	{ "a_vma_of_another_part_of_the_file", a_vma_of_another_part_of_the_file,
 	  ON_SHMEM },

@@ -11,6 +11,7 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched.h>
+#include "compat.h"
 #include "rmapwalk.h"
 
 /* Attempts to lock an anon_vma, a millisecond apart. */
@@ -27,12 +28,12 @@ INTERVAL_TREE_DEFINE(struct vm_area_struct, shared.rb, unsigned long,
 
 static inline unsigned long fmi_avc_first(struct anon_vma_chain *avc)
 {
-	return fmi_vma_first(avc->vma);
+	return fmi_vma_anon_pgoff(avc->vma);
 }
 
 static inline unsigned long fmi_avc_last(struct anon_vma_chain *avc)
 {
-	return vma_last_pgoff(avc->vma);
+	return fmi_vma_anon_pgoff(avc->vma) + vma_pages(avc->vma) - 1;
 }
 
 INTERVAL_TREE_DEFINE(struct anon_vma_chain, rb, unsigned long,

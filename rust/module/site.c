@@ -6,6 +6,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include "compat.h"
 #include "hugetlb.h"
 #include "shims.h"
 
@@ -45,9 +46,9 @@ static unsigned int folio_class_at(const struct folio *folio)
 }
 
 /*
- * Whether the pages of @folio are at vm_start + (index - vm_pgoff) in @vma:
- * true for anon and for the page cache of the mapped file, not for pages that
- * a driver inserted.
+ * Whether the pages of @folio are in @vma at vm_start + (index - the page offset
+ * of the VMA): true for anon and for the page cache of the mapped file, not for
+ * pages that a driver inserted.
  */
 static bool folio_linear_in_vma(const struct folio *folio,
 				const struct vm_area_struct *vma)
@@ -59,7 +60,9 @@ static bool folio_linear_in_vma(const struct folio *folio,
 static unsigned long folio_base_in_vma(const struct folio *folio,
 				       const struct vm_area_struct *vma)
 {
-	return vma->vm_start + ((folio->index - vma->vm_pgoff) << PAGE_SHIFT);
+	pgoff_t start = folio_test_anon(folio) ? fmi_vma_anon_pgoff(vma) : vma->vm_pgoff;
+
+	return vma->vm_start + ((folio->index - start) << PAGE_SHIFT);
 }
 
 static void site_fill(struct folio *folio, unsigned int first, unsigned int nr,
