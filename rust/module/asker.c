@@ -45,10 +45,18 @@ bool fmi_folio_swapcache(const struct folio *folio)
 	return folio_test_swapcache(folio);
 }
 
-/* The folio is large. */
-bool fmi_folio_entirely_mapped(const struct folio *folio)
+/*
+ * Whether try_to_unmap_one() asks about PTEs of a lazily freed large folio. Up
+ * to 7.2 it hands a PMD over to unmap_huge_pmd_locked(), which nobody calls
+ * since 7.3: there the PMD is split, and its PTEs are next.
+ */
+bool fmi_lazyfree_by_ptes(const struct folio *folio)
 {
-	return folio_entire_mapcount(folio) > 0;
+#ifdef FMI_SINCE_7_3
+	return true;
+#else
+	return !folio_entire_mapcount(folio);
+#endif
 }
 
 unsigned int fmi_folio_order(const struct folio *folio)

@@ -34,7 +34,7 @@ bool fmi_asked_folio(const struct folio *folio, unsigned long *pfn);
 bool fmi_folio_anon(const struct folio *folio);
 bool fmi_folio_swapbacked(const struct folio *folio);
 bool fmi_folio_swapcache(const struct folio *folio);
-bool fmi_folio_entirely_mapped(const struct folio *folio);
+bool fmi_lazyfree_by_ptes(const struct folio *folio);
 unsigned int fmi_folio_order(const struct folio *folio);
 
 /* VMAs. */

@@ -93,7 +93,7 @@ fn asks(asker: Asker, folio: *mut bindings::folio, args: &Args<'_>) -> bool {
             Asker::LazyfreePte => {
                 raw::fmi_folio_anon(folio)
                     && !raw::fmi_folio_swapbacked(folio)
-                    && !raw::fmi_folio_entirely_mapped(folio)
+                    && raw::fmi_lazyfree_by_ptes(folio)
             }
             Asker::LazyfreePmd => raw::fmi_folio_anon(folio) && !raw::fmi_folio_swapbacked(folio),
             Asker::Split | Asker::SplitUnmapped => true,
