@@ -6,7 +6,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 SUITE ?= trixie
 ARCH ?= x86_64
 
-export MEM SMP FLAVOUR KERNEL UPDATE RUSTC BINDGEN LIMIT JOBS MINUTES SEED
+export MEM SMP FLAVOUR KERNEL RELEASE UPDATE RUSTC BINDGEN LIMIT JOBS MINUTES SEED
 
 .DEFAULT_GOAL := modules
 PHONY := modules install uninstall kdir kernel run vm test test-all storm check clean distclean help
@@ -29,7 +29,7 @@ folio_mapcount.ko:
 
 kdir:
 	@scripts/kdir $(SUITE) $(ARCH)
-	@echo "KDIR=$(CURDIR)/build/$(SUITE)/$(ARCH)$(FLAVOUR:%=-%)$(patsubst %,-%,$(filter-out stock,$(KERNEL)))/kdir"
+	@echo "KDIR=$(CURDIR)/build/$(SUITE)/$(ARCH)$(RELEASE:%=-%)$(FLAVOUR:%=-%)$(patsubst %,-%,$(filter-out stock,$(KERNEL)))/kdir"
 
 kernel: override export KERNEL := $(or $(KERNEL),tracepoint)
 kernel:

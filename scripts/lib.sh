@@ -63,7 +63,7 @@ check_kernel() {
 		"FLAVOUR is one of Debian's kernels, KERNEL one of our own"
 }
 
-# Sets ROOT, WORK, KDIR, SLOW for a suite, an architecture and $FLAVOUR or $KERNEL.
+# Sets ROOT, SOURCE, WORK, KDIR, SLOW for a suite, an architecture, $RELEASE, and $FLAVOUR or $KERNEL.
 # shellcheck disable=SC2034
 set_paths() {
 	check_suite "$1"
@@ -71,8 +71,12 @@ set_paths() {
 	check_kernel
 	SUITE=$1
 	FLAVOUR=${FLAVOUR:-}
+	RELEASE=${RELEASE:-}
+	[[ $RELEASE =~ ^([0-9]+(\.[0-9]+)+)?$ ]] || die "RELEASE=$RELEASE is not a version of Linux" \
+		"give one like 7.2 (the newest that Debian has of it) or 7.2.12, or none for the newest of all"
 	ROOT=$BUILD/$SUITE/root
-	WORK=$BUILD/$SUITE/$ARCH${FLAVOUR:+-$FLAVOUR}${KERNEL:+-$KERNEL}
+	SOURCE=$BUILD/$SUITE/source${RELEASE:+-$RELEASE}
+	WORK=$BUILD/$SUITE/$ARCH${RELEASE:+-$RELEASE}${FLAVOUR:+-$FLAVOUR}${KERNEL:+-$KERNEL}
 	# How much longer things take in a guest with this kernel, for limits.
 	SLOW=1
 	[[ $KERNEL != debug ]] || SLOW=6
@@ -82,6 +86,9 @@ set_paths() {
 
 # kernel_release: the release of the kernel in $WORK.
 kernel_release() { cat "$WORK/release"; }
+
+# source_series: the series of Linux that $SOURCE is of, as 7.3.
+source_series() { sed -nE 's/^(VERSION|PATCHLEVEL) = //p' "$SOURCE/Makefile" | paste -sd.; }
 
 # need_space MIB WHAT: asks for free space up front, not half way through.
 need_space() {
