@@ -28,9 +28,14 @@ void storm_left_nothing(void);
 void storm_lost_nothing(void);
 /* Operations so far. */
 unsigned long storm_ops(void);
+/*
+ * From now on operations count that were done in an earlier storm, of another case, too. To be
+ * called before the first case.
+ */
+void storm_add_up(void);
 /* Was each operation done that this machine can do? */
 bool storm_complete(void);
-/* Prints how often each operation was done, and fails the case if one never was. */
-void storm_coverage(void);
+/* Prints how often each was done; fails the case if all must have been and one was not. */
+void storm_coverage(bool complete);
 
 #endif
