@@ -138,31 +138,48 @@ void fmi_class_reset(void)
 
 /* === The kernel's counters === */
 
+/*
+ * Without a reference a folio may be freed, and become a part of another one, at
+ * any moment. So nothing here may ask by the kernel's accessors: with
+ * CONFIG_DEBUG_VM they check what they are asked about.
+ */
+
 /* The folio whose head page is @pfn, if it is one of order @order now. */
 static struct folio *folio_at(unsigned long pfn, unsigned int order)
 {
-	struct page *page = pfn_to_online_page(pfn);
+	struct folio *folio = (struct folio *)pfn_to_online_page(pfn);
 
-	if (!page || !PageHead(page) || folio_order((struct folio *)page) != order)
+	if (!folio || !test_bit(PG_head, &folio->flags.f) ||
+	    folio_large_order(folio) != order)
 		return NULL;
-	return (struct folio *)page;
+	return folio;
 }
 
-/*
- * What folio_expected_ref_count() says, which warns about a page with a type:
- * without a reference this may be another page by now.
- */
-static int expected_refs(const struct folio *folio)
+static bool in_swapcache(const struct folio *folio)
 {
-	unsigned int order = folio_order(folio);
-	int refs = folio_large_mapcount(folio);
+	return test_bit(PG_swapbacked, &folio->flags.f) &&
+	       test_bit(PG_swapcache, &folio->flags.f);
+}
 
-	refs += folio_test_swapcache(folio) << order;
+/* What folio_expected_ref_count() says. */
+static int expected_refs(const struct folio *folio, unsigned int order, int mapcount)
+{
+	int refs = mapcount;
+
+	refs += in_swapcache(folio) << order;
 	if (!folio_test_anon(folio)) {
 		refs += !!READ_ONCE(folio->mapping) << order;
-		refs += folio_test_private(folio);
+		refs += test_bit(PG_private, &folio->flags.f);
 	}
 	return refs;
+}
+
+/* What folio_maybe_mapped_shared() says. */
+static bool maybe_mapped_shared(const struct folio *folio, int mapcount)
+{
+	return mapcount > 1 &&
+	       (folio_test_hugetlb(folio) ||
+		test_bit(FOLIO_MM_IDS_SHARED_BITNUM, &folio->_mm_ids));
 }
 
 /**
@@ -184,21 +201,22 @@ bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 
 	if (!folio)
 		return false;
-	counts->large = folio_large_mapcount(folio);
-	counts->entire = folio_entire_mapcount(folio);
+	counts->large = atomic_read(&folio->_large_mapcount) + 1;
+	counts->entire = atomic_read(&folio->_entire_mapcount) + 1;
 	counts->per_page = IS_ENABLED(CONFIG_PAGE_MAPCOUNT);
 	counts->nr_pages_mapped = atomic_read(&folio->_nr_pages_mapped);
 	counts->refcount = folio_ref_count(folio);
-	counts->expected_refs = expected_refs(folio);
+	counts->expected_refs = expected_refs(folio, order, counts->large);
 	for (i = 0; i < 2; i++) {
 		counts->mm_id[i] = READ_ONCE(folio->_mm_id[i]) & MM_ID_MASK;
 		counts->mm_id_mapcount[i] = READ_ONCE(folio->_mm_id_mapcount[i]) + 1;
 	}
 	counts->shared_bit = test_bit(FOLIO_MM_IDS_SHARED_BITNUM, &folio->_mm_ids);
-	counts->maybe_mapped_shared = folio_maybe_mapped_shared(folio);
-	counts->partially_mapped = folio_test_partially_mapped(folio);
+	counts->maybe_mapped_shared = maybe_mapped_shared(folio, counts->large);
+	counts->partially_mapped = test_bit(PG_partially_mapped,
+					    &folio_page(folio, 1)->flags.f);
 	counts->anon = folio_test_anon(folio);
-	counts->swapcache = folio_test_swapcache(folio);
+	counts->swapcache = in_swapcache(folio);
 	counts->order = order;
 	return true;
 }
@@ -221,7 +239,7 @@ bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 	unsigned int i;
 
 	if (!folio || !IS_ENABLED(CONFIG_PAGE_MAPCOUNT) || folio_test_hugetlb(folio) ||
-	    first >= folio_nr_pages(folio) || nr > folio_nr_pages(folio) - first)
+	    first >= 1U << order || nr > (1U << order) - first)
 		return false;
 	for (i = 0; i < nr; i++)
 		counts[i] = atomic_read(&folio_page(folio, first + i)->_mapcount) + 1;
@@ -242,7 +260,7 @@ bool fmi_page_anon_exclusive(unsigned long pfn, unsigned int order,
 {
 	struct folio *folio = folio_at(pfn, order);
 
-	return folio && folio_test_anon(folio) && i < folio_nr_pages(folio) &&
+	return folio && folio_test_anon(folio) && i < 1U << order &&
 	       test_bit(PG_anon_exclusive, &folio_page(folio, i)->flags.f);
 }
 
