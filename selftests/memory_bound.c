@@ -10,6 +10,7 @@
 #include "fmi_util.h"
 
 #define BOUND_KB 512
+#define LEAST_KB 256
 
 static void reload(const char *params)
 {
@@ -34,11 +35,29 @@ static long long start_bounded(void)
 	return tables;
 }
 
-static void within_bound(long long tables)
+static void within(long long tables, long long bound)
 {
 	long long shadow = fmi_stat("memory_kb") - tables;
 
-	fmi_assert(shadow > 0 && shadow <= BOUND_KB, "the shadow takes %lld KiB", shadow);
+	fmi_assert(shadow > 0 && shadow <= bound, "the shadow takes %lld KiB", shadow);
+}
+
+static void within_bound(long long tables)
+{
+	within(tables, BOUND_KB);
+}
+
+static void the_least_bound_is_kept(struct fmi_scene *s)
+{
+	long long tables;
+
+	reload("mem_kb=256");
+	tables = fmi_stat("memory_kb");
+	fmi_assert(fmi_write("enable", "1") > 0, "enable");
+	within(tables, LEAST_KB);
+	s_populate(s);
+	s_check(s, "tracked");
+	within(tables, LEAST_KB);
 }
 
 static void map_many(struct fmi_scene *s, unsigned long va, unsigned long nr)
@@ -134,6 +153,7 @@ static const struct fmi_test tests[] = {
 	{ "too_many_are_lost_and_counted", too_many_are_lost_and_counted,
 	  ON_ANON | NO_MODULE | ORDER4_ONLY },
 	{ "without_a_pause", without_a_pause, ON_ANON | NO_MODULE | ORDER4_ONLY },
+	{ "the_least_bound_is_kept", the_least_bound_is_kept, ON_ANON | NO_MODULE | ORDER4_ONLY },
 	{ "refuses_bad_parameters", refuses_bad_parameters, ON_ONCE | NO_MODULE },
 	{ "loads_with_the_defaults_again", loads_with_the_defaults_again, ON_ONCE | NO_MODULE },
 };

@@ -40,8 +40,8 @@ const NR_SHARDS: usize = 16;
 /// Records for each folio entry: most folios are mapped once, some by many processes.
 const RECORDS_PER_2_ENTRIES: usize = 3;
 
-/// Smallest useful number of entries in a shard.
-const MIN_ENTRIES: usize = 64;
+/// Smallest useful number of entries in a shard; the smallest bound has room for more.
+const MIN_ENTRIES: usize = 16;
 
 struct Storage {
     buckets: KVVec<u32>,
@@ -60,11 +60,12 @@ impl Storage {
     /// Lengths of the parts of one shard within `bytes`.
     fn new(bytes: usize, geometry: Geometry) -> Result<Self> {
         let chunk = geometry.chunk_words();
-        // One entry with its share of everything else.
+        // One entry with its share of everything else: a number of buckets is less than twice that
+        // of entries, or of records.
         let unit = size_of::<FolioEntry>()
             + size_of::<History>()
             + RECORDS_PER_2_ENTRIES * size_of::<Record>() / 2
-            + 4 * size_of::<u32>()
+            + (2 + RECORDS_PER_2_ENTRIES) * size_of::<u32>()
             + chunk * size_of::<u64>() / 4;
         let nr = (bytes / unit).max(MIN_ENTRIES);
         let nr_records = nr * RECORDS_PER_2_ENTRIES / 2;
@@ -74,7 +75,7 @@ impl Storage {
             entries: zeroed(nr)?,
             history: zeroed(nr)?,
             records: zeroed(nr_records)?,
-            words: zeroed(nr.div_ceil(4).max(4) * chunk)?,
+            words: zeroed(nr / 4 * chunk)?,
         })
     }
 
