@@ -187,3 +187,83 @@ impl Store {
         f(&reader.filter, pair, &reader.example);
     }
 }
+
+#[kunit_tests(fmi_examples)]
+mod tests {
+    use super::*;
+    use crate::table::Table;
+    use fmi_model::{
+        FolioView,
+        Operation,
+        PairSet,
+        Sketches, //
+    };
+
+    /// More than the time for which full cells take no case, in nanoseconds.
+    const LATER: u64 = 1 << 30;
+
+    /// Tells the store that pair 0 is wrong about the folio at a pfn.
+    fn tell(store: &Store, table: &Table, pfn: u64) -> Result {
+        let view = FolioView {
+            pfn,
+            kind: Kind::Anon,
+            order: 4,
+            ..FolioView::default()
+        };
+        let told = table.with(pfn, |shard| {
+            let wrong = Disagreement {
+                view: &view,
+                sketches: &Sketches::default(),
+                opened: PairSet::new().with(0),
+                too_high: PairSet::new(),
+                operation: Operation::Fork,
+                pid: 0,
+                records: shard.records(0),
+            };
+            store.add(wrong, pfn * LATER);
+        });
+        told.ok_or(ENOENT)
+    }
+
+    #[test]
+    fn cases_are_kept_listed_and_cleared() -> Result {
+        let table = KBox::new(Table::new(false)?, GFP_KERNEL)?;
+        table.attach(256 << 10)?;
+        let store = KBox::pin_init(Store::new(8 << 20)?, GFP_KERNEL)?;
+        assert_eq!(store.seek(0, |_, _| true), None);
+        for pfn in 1..=3 {
+            tell(&store, &table, pfn)?;
+        }
+        assert_eq!(store.counts().0.used, 3);
+        // Two positions, one of which passes.
+        let at = store.seek(0, |pair, e| pair == 0 && e.view.pfn == 2);
+        let at = at.ok_or(ENOENT)?;
+        let mut shown = 0;
+        store.with(at, |_, pair, e| {
+            shown = if pair == 0 { e.view.pfn } else { 0 }
+        });
+        assert_eq!(shown, 2);
+        assert_eq!(store.seek(0, |_, e| e.view.pfn == 4), None);
+        store.clear();
+        assert_eq!(store.counts().0.used, 0);
+        assert_eq!(store.seek(0, |_, _| true), None);
+        Ok(())
+    }
+
+    #[test]
+    fn event_path_does_not_wait() -> Result {
+        let table = KBox::new(Table::new(false)?, GFP_KERNEL)?;
+        table.attach(256 << 10)?;
+        let store = KBox::pin_init(Store::new(8 << 20)?, GFP_KERNEL)?;
+        let held = store.inner.lock();
+        tell(&store, &table, 1)?;
+        drop(held);
+        let (counts, contended) = store.counts();
+        assert_eq!((counts.used, contended), (0, 1));
+        tell(&store, &table, 2)?;
+        assert_eq!(store.counts().0.used, 1);
+        store.clear();
+        assert_eq!(store.counts().1, 0);
+        Ok(())
+    }
+}

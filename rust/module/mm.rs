@@ -350,3 +350,28 @@ pub(crate) fn current_pid() -> u32 {
     // SAFETY: Only reads the running task.
     unsafe { raw::fmi_current_pid() as u32 }
 }
+
+#[kunit_tests(fmi_mm)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mm_is_there_once() -> Result {
+        let init = MmRef::of_pid(1)?;
+        let mms = MmStruct::all()?;
+        let mut nr = 0;
+        for (i, mm) in mms.iter().enumerate() {
+            nr += usize::from(mm.id() == init.id());
+            assert!(mms.iter().skip(i + 1).all(|other| other.id() != mm.id()));
+        }
+        assert_eq!(nr, 1);
+        Ok(())
+    }
+
+    #[test]
+    fn thread_of_the_kernel_has_none() {
+        // The test is one.
+        assert!(MmRef::of_pid(0).is_err_and(|e| e == ESRCH));
+        assert!(MmRef::of_pid(i32::MAX).is_err_and(|e| e == ESRCH));
+    }
+}

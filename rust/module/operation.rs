@@ -7,6 +7,7 @@
 //! [`Operation::Other`]; its calls are counted and `stats` names it.
 
 use kernel::{
+    prelude::*,
     seq_file::SeqFile,
     seq_print,
     sync::atomic::{
@@ -240,4 +241,37 @@ pub(crate) fn reset() {
     unsafe { raw::fmi_operation_reset() };
     UNKNOWN_CALLS.store(0, Relaxed);
     OVERFLOW.store(0, Relaxed);
+}
+
+#[kunit_tests(fmi_operation)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rmap_functions_are_inside() {
+        for name in RmapFunction::NAMES {
+            assert!(is_inside(name.to_bytes()));
+        }
+        assert!(is_inside(b"folio_remove_rmap_ptes.constprop.0"));
+        assert!(is_inside(b"__traceiter_rmap_add_begin"));
+        assert!(!is_inside(b"folio_remove_rmap_ptes_of"));
+        assert!(!is_inside(b"folio_remove_rmap"));
+        assert!(!is_inside(b"copy_page_range") && !is_inside(b""));
+    }
+
+    #[test]
+    fn sites_are_known_by_their_symbol() -> Result {
+        let names = [c"folio_remove_rmap_ptes", c"copy_page_range"];
+        let found = sites::Addresses::find(&names)?;
+        let [remove, copy] = found.of_some(&names).ips();
+        // As return addresses: behind the first byte of the function.
+        assert_eq!(look_up(remove + 1), INSIDE);
+        let site = Site::unpack(look_up(copy + 1));
+        let operation = site.map(|site| site.operation(VmaState::default()));
+        assert_eq!(operation, Some(Operation::Fork));
+        // What is in no function has a number for a name.
+        assert_eq!(look_up(2), UNKNOWN);
+        assert!(Site::unpack(UNKNOWN).is_none() && Site::unpack(INSIDE).is_none());
+        Ok(())
+    }
 }

@@ -269,3 +269,19 @@ impl Session {
             .saturating_add(now.saturating_sub(state.missed_before))
     }
 }
+
+#[kunit_tests(fmi_session)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bound_is_refused_or_kept() {
+        assert_eq!(bound(256), Ok(256 << 10));
+        assert_eq!(bound(8192), Ok(8 << 20));
+        let half = ram_bytes() as u64 / 2048;
+        for mem_kb in [1, 255, half + 1, 17 << 20, u64::MAX / 1024, u64::MAX] {
+            assert_eq!(bound(mem_kb), Err(EINVAL));
+        }
+        assert!(bound(0).is_ok_and(|bytes| BOUNDS.contains(&bytes) && bytes >= MIN_BYTES));
+    }
+}

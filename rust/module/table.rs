@@ -335,3 +335,112 @@ fn shard_of(pfn: u64) -> usize {
     let hash = pfn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (hash >> (u64::BITS - NR_SHARDS.ilog2())) as usize
 }
+
+#[kunit_tests(fmi_table)]
+mod tests {
+    use super::*;
+    use crate::{
+        env::KernelEnv,
+        window::Windows, //
+    };
+    use fmi_model::{
+        Call,
+        Kind,
+        Level,
+        Op,
+        Operation,
+        Outcome, //
+    };
+
+    /// An add of one page of the folio at a pfn, which the kernel says was unmapped.
+    fn add(pfn: u64) -> Call {
+        Call {
+            op: Op::Add,
+            level: Level::Pte,
+            pfn,
+            order: 2,
+            kind: Kind::Anon,
+            first: 1,
+            nr: 1,
+            mm: 1,
+            mm_id: 1,
+            base: 0x10_0000,
+            table: None,
+            alt_base: None,
+            vma: 1,
+            vma_start: 0x10_0000,
+            vma_end: 0x20_0000,
+            task: 1,
+            pid: 1,
+            operation: Operation::Fault,
+            caller: 1,
+            kernel_unmapped: true,
+            pending: 0,
+        }
+    }
+
+    #[test]
+    fn folios_of_each_order_spread_over_the_shards() {
+        const FOLIOS: u64 = 64 * NR_SHARDS as u64;
+        for order in 0..=13 {
+            let mut nr = [0u64; NR_SHARDS];
+            for folio in 0..FOLIOS {
+                if let Some(nr) = nr.get_mut(shard_of(folio << order)) {
+                    *nr += 1;
+                }
+            }
+            assert_eq!(nr.iter().sum::<u64>(), FOLIOS);
+            assert!(nr.iter().all(|nr| (16..=128).contains(nr)));
+        }
+    }
+
+    #[test]
+    fn storage_is_within_the_bound() -> Result {
+        // From the smallest part of a shard on; lengths jump where a power of two is passed.
+        for bytes in (16 << 10..64 << 10).step_by(1000) {
+            let taken = Storage::new(bytes, geometry())?.bytes();
+            assert!(taken <= bytes && taken >= bytes / 2);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn storage_is_counted_while_it_is_there() -> Result {
+        let table = Table::new(false)?;
+        let windows = KBox::pin_init(Windows::new(), GFP_KERNEL)?;
+        let env = KernelEnv::new(&windows, None);
+        let without = table.bytes();
+        table.attach(256 << 10)?;
+        let taken = table.bytes() - without;
+        assert!(taken <= 256 << 10 && taken >= 128 << 10);
+        table.detach(&env);
+        assert_eq!(table.bytes(), without);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_detached_is_forgotten() -> Result {
+        let table = Table::new(false)?;
+        let windows = KBox::pin_init(Windows::new(), GFP_KERNEL)?;
+        let env = KernelEnv::new(&windows, None);
+        // No folio has this pfn: the kernel's counters of it cannot be read.
+        let pfn = 1 << 50;
+        assert!(table.with(pfn, |_| ()).is_none());
+        assert!(table.with_shard(0, |_| ()).is_some_and(|r| r.is_none()));
+        assert!(table.with_shard(NR_SHARDS, |_| ()).is_none());
+        table.attach(256 << 10)?;
+        let outcome = table.with(pfn, |shard| shard.call(&add(pfn), &env));
+        assert_eq!(outcome, Some(Outcome::Started));
+        assert!(table.with(pfn, |shard| shard.find(pfn)).flatten().is_some());
+        // The shard of the folio has it, and no other.
+        let mut nr = 0;
+        table.for_each_shard(|shard| nr += usize::from(shard.find(pfn).is_some()));
+        assert_eq!(nr, 1);
+        table.detach(&env);
+        assert!(table.with(pfn, |_| ()).is_none());
+        table.attach(256 << 10)?;
+        assert_eq!(table.with(pfn, |shard| shard.find(pfn)), Some(None));
+        table.detach(&env);
+        Ok(())
+    }
+}

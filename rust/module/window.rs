@@ -26,6 +26,9 @@ use kernel::{
     }, //
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod kunit;
+
 /// Most windows that can be open at the same time: one for each task inside fork or mremap.
 const MAX_WINDOWS: usize = 1024;
 

@@ -26,6 +26,9 @@ use crate::{
     }, //
 };
 
+#[cfg(CONFIG_KUNIT = "y")]
+mod kunit;
+
 /// Registers of a hooked call.
 ///
 /// # Invariants

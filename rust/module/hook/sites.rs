@@ -249,3 +249,61 @@ fn symbol_at(ip: usize, buffer: &mut [u8; raw::FMI_KSYM_SYMBOL_LEN as usize]) ->
     unsafe { bindings::sprint_symbol_no_offset(buffer.as_mut_ptr().cast::<c_char>(), ip) };
     CStr::from_bytes_until_nul(buffer).ok().map(CStr::to_bytes)
 }
+
+#[kunit_tests(fmi_sites)]
+mod tests {
+    use super::*;
+
+    const THERE: &CStr = c"copy_page_range";
+    const THERE_TOO: &CStr = c"folio_remove_rmap_ptes";
+    const MISSING: &CStr = c"fmi_no_such_function";
+
+    #[test]
+    fn addresses_are_told_apart_that_share_a_slot() {
+        let mut sites = Sites::<3>::new();
+        assert!(sites.is_empty() && sites.lookup(0x1000).is_none());
+        let (a, b) = (0x1000, 0x1000 + 16 * SLOTS);
+        sites.enter(0, a);
+        sites.enter(2, b);
+        assert_eq!(slot_of(a, 0), slot_of(b, 0));
+        assert_eq!((sites.lookup(a), sites.lookup(b)), (Some(0), Some(2)));
+        assert_eq!(sites.lookup(0x1000 + 32 * SLOTS), None);
+        assert!(sites.has(0) && !sites.has(1) && sites.has(2) && !sites.has(3));
+        assert_eq!(present(sites.ips()), ([a, b, 0], 2));
+    }
+
+    #[test]
+    fn table_wraps_round() {
+        let mut sites = Sites::<2>::new();
+        let last = 16 * (SLOTS - 1);
+        sites.enter(0, last);
+        sites.enter(1, last + 16 * SLOTS);
+        assert_eq!(sites.lookup(last), Some(0));
+        assert_eq!(sites.lookup(last + 16 * SLOTS), Some(1));
+    }
+
+    #[test]
+    fn functions_are_found_by_name() -> Result {
+        let found = Addresses::find(&[THERE, THERE_TOO])?;
+        let sites = found.of_some(&[THERE_TOO, THERE]);
+        let [too, there] = sites.ips();
+        assert!(there != 0 && too != 0 && there != too);
+        assert_eq!((sites.lookup(too), sites.lookup(there)), (Some(0), Some(1)));
+        assert!(with_symbol(there, |name| name == THERE.to_bytes()));
+        assert_eq!(is_in(too, &[THERE]), Some(false));
+        assert_eq!(is_in(too, &[THERE, THERE_TOO]), Some(true));
+        assert_eq!(is_in(1, &[THERE]), None);
+        Ok(())
+    }
+
+    #[test]
+    fn missing_function_is_missed() -> Result {
+        assert!(Addresses::find(&[MISSING]).is_err());
+        let mut needed = KVec::new();
+        needed.push(THERE, GFP_KERNEL)?;
+        let found = Addresses::find_with(needed, &[MISSING, THERE_TOO])?;
+        let sites = found.of_some(&[THERE, MISSING, THERE_TOO]);
+        assert!(sites.has(0) && !sites.has(1) && sites.has(2));
+        Ok(())
+    }
+}

@@ -212,3 +212,93 @@ impl Crosscheck {
         self.missed.store(0, Relaxed);
     }
 }
+
+#[kunit_tests(fmi_crosscheck)]
+mod tests {
+    use super::*;
+
+    const FORK: usize = 0;
+    const MOVE: usize = 2;
+
+    fn crosscheck() -> Result<Pin<KBox<Crosscheck>>> {
+        KBox::pin_init(Crosscheck::new(), GFP_KERNEL)
+    }
+
+    #[test]
+    fn both_hooks_in_either_order() -> Result {
+        let check = crosscheck()?;
+        for _ in 0..2 {
+            assert_eq!(check.with_exit(5, FORK), None);
+            let found = check.at_entry(5, FORK, 1);
+            assert!(!found.missed && found.earlier.is_none());
+            check.returns(5);
+        }
+        check.clear();
+        for _ in 0..2 {
+            let found = check.at_entry(5, FORK, 1);
+            assert!(!found.missed && found.earlier.is_none());
+            assert_eq!(check.with_exit(5, FORK), None);
+            check.returns(5);
+        }
+        assert_eq!(check.unsettled(), None);
+        assert_eq!(check.missed(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn missed_call_is_known_at_once() -> Result {
+        let check = crosscheck()?;
+        assert_eq!(check.with_exit(5, FORK), None);
+        assert!(!check.at_entry(5, FORK, 1).missed);
+        check.returns(5);
+        assert!(check.at_entry(5, MOVE, 1).missed);
+        assert!(check.at_entry(6, MOVE, 2).missed);
+        assert_eq!(check.missed(), 2);
+        check.reset();
+        assert_eq!(check.missed(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn missed_call_is_known_by_the_next() -> Result {
+        let check = crosscheck()?;
+        assert!(!check.at_entry(5, FORK, 7).missed);
+        // Another function of the same task, and another task.
+        let found = check.at_entry(5, MOVE, 8);
+        assert!(!found.missed);
+        assert_eq!(found.earlier, Some(7));
+        assert_eq!(check.with_exit(6, MOVE), None);
+        assert_eq!(check.with_exit(5, FORK), Some(8));
+        assert_eq!(check.missed(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn missed_call_is_settled() -> Result {
+        let check = crosscheck()?;
+        check.at_entry(5, FORK, 7);
+        let seq = check.unsettled().ok_or(ENOENT)?;
+        check.at_entry(6, FORK, 8);
+        assert_eq!(check.settle(seq), Some(7));
+        assert_eq!(check.settle(seq), None);
+        assert_eq!(check.missed(), 1);
+        assert!(check.unsettled().is_some());
+        check.clear();
+        assert_eq!(check.unsettled(), None);
+        Ok(())
+    }
+
+    #[test]
+    fn without_room_the_oldest_mark_goes() -> Result {
+        let check = crosscheck()?;
+        for task in 0..MAX_MARKS {
+            assert_eq!(check.at_entry(task, FORK, task + 1).earlier, None);
+        }
+        assert_eq!(check.at_entry(MAX_MARKS, FORK, 5000).earlier, Some(1));
+        assert_eq!(check.with_exit(MAX_MARKS + 1, FORK), Some(2));
+        assert_eq!(check.missed(), 2);
+        // Of the first two nothing is known any more.
+        assert_eq!(check.with_exit(0, FORK), Some(3));
+        Ok(())
+    }
+}
