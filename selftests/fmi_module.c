@@ -19,7 +19,7 @@ bool module_loaded(void)
 }
 
 /* The module's file: FMI_MODULE, or beside this program. */
-static int module_open(void)
+static int module_open_given(void)
 {
 	const char *given = getenv("FMI_MODULE");
 	char path[512];
@@ -58,7 +58,7 @@ static int run_modprobe(const char *params)
 int module_load(const char *given)
 {
 	const char *backend = getenv("FMI_BACKEND");
-	int fd = module_open();
+	int fd = module_open_given();
 	char params[256];
 	int ret;
 
@@ -74,12 +74,11 @@ int module_load(const char *given)
 	return ret;
 }
 
-int module_load_file(const char *params)
+int module_open(void)
 {
 	struct utsname uts;
 	char path[512];
-	int fd = module_open();
-	int ret;
+	int fd = module_open_given();
 
 	if (fd < 0) {
 		fmi_assert(!uname(&uts), "uname: %s", strerror(errno));
@@ -89,6 +88,14 @@ int module_load_file(const char *params)
 	}
 	if (fd < 0)
 		fmi_skip("the file of the module was not found");
+	return fd;
+}
+
+int module_load_file(const char *params)
+{
+	int fd = module_open();
+	int ret;
+
 	ret = syscall(SYS_finit_module, fd, params, 0) ? -errno : 0;
 	close(fd);
 	return ret;

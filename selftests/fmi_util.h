@@ -87,6 +87,8 @@ int module_load(const char *params);
 int module_unload(void);
 /* The same without modprobe, which hides the error; skips the case if there is no file. */
 int module_load_file(const char *params);
+/* Opens that file. */
+int module_open(void);
 /*
  * Has the module planted faults? No: skips the case, or fails it if the tests were told that it
  * has (FMI_FAULTS).
