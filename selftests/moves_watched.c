@@ -162,6 +162,7 @@ static void marked_while_it_moves(struct fmi_scene *s)
 	end = now_seconds() + (double)seconds(30);
 	while (now_seconds() < end && (fmi_test_all() || marked < 4 || still < 4)) {
 		unsigned long before = get(&control->seq);
+		unsigned long at = get(&control->at);
 		const char *report = fmi_report_pfn(s->e.pfn);
 		bool quiet = !(before & 1) && before == get(&control->seq);
 		long long moving, mappers;
@@ -187,7 +188,7 @@ static void marked_while_it_moves(struct fmi_scene *s)
 		}
 		if (quiet) {
 			fmi_eq(moving, 0, "moving, without a mremap");
-			fmi_eq(base_of(report, 0), get(&control->at) + offset, "base");
+			fmi_eq(base_of(report, 0), at + offset, "base");
 			still++;
 		}
 		marked += moving > 0;
