@@ -98,6 +98,10 @@ impl Env for KernelEnv<'_> {
         }
     }
 
+    fn wants_all(&self) -> bool {
+        self.examples.is_some() && trace::disagree_wanted()
+    }
+
     fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
         let mut c = raw::fmi_counts::default();
         // SAFETY: `c` is valid; any pfn may be asked for.

@@ -22,6 +22,7 @@ use fmi_model::{
     Geometry,
     Group,
     History,
+    Kept,
     OperationCell,
     Record,
     Shard,
@@ -29,6 +30,7 @@ use fmi_model::{
     Tables,
     NR_ASKED,
     NR_ASKERS,
+    NR_KEPT,
     NR_OPERATIONS, //
 };
 
@@ -94,6 +96,7 @@ struct TableStorage {
     groups: KVVec<Group>,
     operations: KVVec<OperationCell>,
     operation_groups: KVVec<u64>,
+    kept: KVVec<Kept>,
 }
 
 impl TableStorage {
@@ -103,6 +106,7 @@ impl TableStorage {
             groups: zeroed(Tables::nr_groups(geometry.max_order))?,
             operations: zeroed(Tables::NR_OPERATION_CELLS)?,
             operation_groups: zeroed(NR_OPERATIONS)?,
+            kept: zeroed(NR_KEPT)?,
         })
     }
 
@@ -112,6 +116,7 @@ impl TableStorage {
             groups: &mut self.groups,
             operations: &mut self.operations,
             operation_groups: &mut self.operation_groups,
+            kept: &mut self.kept,
         }
     }
 
@@ -120,6 +125,7 @@ impl TableStorage {
             + size_of::<Group>() * self.groups.len()
             + size_of::<OperationCell>() * self.operations.len()
             + size_of::<u64>() * self.operation_groups.len()
+            + size_of::<Kept>() * self.kept.len()
     }
 }
 
@@ -294,7 +300,9 @@ impl Table {
     pub(crate) fn for_each_state(&self, mut f: impl FnMut(&ShardState, &Tables<'_>)) {
         for shard in &self.shards {
             let slot = &mut *shard.lock();
-            f(&slot.state, &slot.tables.tables());
+            let mut tables = slot.tables.tables();
+            tables.flush();
+            f(&slot.state, &tables);
         }
     }
 

@@ -33,12 +33,18 @@ const _: () = {
     }
 };
 
+/// Returns whether anybody listens to the tracepoint.
+#[inline]
+pub(crate) fn disagree_wanted() -> bool {
+    // SAFETY: Reads a static key.
+    unsafe { raw::fmi_trace_disagree_enabled() }
+}
+
 /// Fires the tracepoint for each pair that became wrong, if anybody listens.
 ///
 /// Runs on the event path: under a PTL and the lock of a shard.
 pub(crate) fn disagree(d: &Disagreement<'_>) {
-    // SAFETY: Reads a static key.
-    if !unsafe { raw::fmi_trace_disagree_enabled() } {
+    if !disagree_wanted() {
         return;
     }
     let view = d.view;

@@ -8,6 +8,12 @@ pub(crate) const WORD_SHIFT: u32 = 6;
 /// Number of pages in a word.
 pub(crate) const WORD_BITS: u32 = 64;
 
+/// Returns the bits of a number with a sign.
+#[inline]
+pub(crate) fn bits_of(n: i32) -> u32 {
+    u32::from_ne_bytes(n.to_ne_bytes())
+}
+
 /// Returns a `u32` as an index.
 ///
 /// Both architectures have 64-bit `usize`; elsewhere a value that does not fit becomes an index

@@ -432,4 +432,10 @@ pub trait Env {
 
     /// Is told when definitions begin to be wrong about a folio; must be quick.
     fn disagree(&self, _d: Disagreement<'_>) {}
+
+    /// Returns whether [`Env::disagree`] wants to be told each time: not only some of the cases of the
+    /// same evaluation that come within a millisecond.
+    fn wants_all(&self) -> bool {
+        true
+    }
 }

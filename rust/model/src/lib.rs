@@ -58,6 +58,7 @@ mod event;
 mod example;
 mod figures;
 mod kernel;
+mod memo;
 mod operation;
 mod pairs;
 mod planes;
@@ -137,6 +138,10 @@ pub use kernel::{
     Mismatch,
     ENTIRELY_MAPPED,
     NR_FIELDS, //
+};
+pub use memo::{
+    Kept,
+    NR_KEPT, //
 };
 pub use operation::{
     Operation,

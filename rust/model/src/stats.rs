@@ -132,6 +132,9 @@ counters! {
     EvaluatedKernel => "evaluated_kernel",
     /// States of folios that no table has a place for: KSM. Always 0.
     OtherKind => "evaluated_other_kind",
+    /// Disagreements that nobody was told of: four of the same evaluation had been told, the last one
+    /// less than a millisecond before.
+    ToldBefore => "examples_alike",
     /// Comparisons of the kernel's counters in a call.
     Checked => "checked",
     /// Differences found by them, to be checked again.

@@ -18,6 +18,7 @@ use crate::pairs::{
 };
 use crate::{
     Env,
+    Kept,
     Kind,
     Operation,
     Question,
@@ -99,17 +100,19 @@ impl Cell {
         self.evaluated == 0 && self.wrong_now == 0
     }
 
-    /// A folio becomes wrong.
-    fn open(&mut self, now: u64) {
-        self.episodes = self.episodes.saturating_add(1);
-        self.wrong_now = self.wrong_now.saturating_add(1);
-        self.time = self.time.wrapping_sub(u128::from(now));
+    /// So many folios became wrong, at times with this sum.
+    fn open(&mut self, folios: u64, when: u128) {
+        self.episodes = self.episodes.saturating_add(folios);
+        self.wrong_now = self.wrong_now.wrapping_add(folios);
+        self.time = self.time.wrapping_sub(when);
     }
 
-    /// A folio becomes right, or is no longer there to be wrong about.
-    fn close(&mut self, now: u64) {
-        self.wrong_now = self.wrong_now.saturating_sub(1);
-        self.time = self.time.wrapping_add(u128::from(now));
+    /// So many folios became right, or are no longer there to be wrong about.
+    ///
+    /// Wrapping: it may be told before those are that became wrong.
+    fn close(&mut self, folios: u64, when: u128) {
+        self.wrong_now = self.wrong_now.wrapping_sub(folios);
+        self.time = self.time.wrapping_add(when);
     }
 
     /// Starts anew; folios that are wrong stay wrong, from now on.
@@ -154,7 +157,7 @@ impl OperationCell {
 }
 
 /// Which cells a state belongs to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Place {
     /// The type of the folio.
     pub(crate) kind: Kind,
@@ -174,13 +177,15 @@ pub struct Tables<'a> {
     pub operations: &'a mut [OperationCell],
     /// States evaluated, by operation: [`NR_OPERATIONS`].
     pub operation_groups: &'a mut [u64],
+    /// Evaluations whose numbers are not in the tables yet: [`crate::NR_KEPT`].
+    pub kept: &'a mut [Kept],
 }
 
-/// Adds 1 to a counter, if it is there.
+/// Adds to a counter, if it is there.
 #[inline]
-fn bump(counter: Option<&mut u64>) {
+fn bump(counter: Option<&mut u64>, times: u64) {
     if let Some(counter) = counter {
-        *counter = counter.saturating_add(1);
+        *counter = counter.saturating_add(times);
     }
 }
 
@@ -228,7 +233,7 @@ impl Tables<'_> {
     }
 
     /// Returns the cell of a pair (see [`PAIRS`]) for folios of a type and order, with the states
-    /// that are counted for all pairs together.
+    /// that are counted for all pairs together. After [`Self::flush`] it is up to date.
     pub fn cell(&self, pair: usize, kind: Kind, order: u8) -> Cell {
         let found = || -> Option<Cell> {
             let at = self.group_at(kind, order)?;
@@ -246,7 +251,7 @@ impl Tables<'_> {
         found().unwrap_or_default()
     }
 
-    /// Returns the cell of a pair for an operation.
+    /// Returns the cell of a pair for an operation. After [`Self::flush`] it is up to date.
     pub fn operation(&self, pair: usize, operation: Operation) -> OperationCell {
         let found = || -> Option<OperationCell> {
             let at = operation.index();
@@ -270,11 +275,11 @@ impl Tables<'_> {
             .unwrap_or_default()
     }
 
-    /// Counts the verdicts on a state.
+    /// Counts the verdicts on a state, which there was so many times.
     ///
     /// `state` says that it is counted as a new state; else only pairs are that are not asked about
     /// every state.
-    pub(crate) fn count(&mut self, place: Place, verdicts: &Verdicts, state: bool) {
+    pub(crate) fn count(&mut self, place: Place, verdicts: &Verdicts, state: bool, times: u64) {
         let Place {
             kind,
             order,
@@ -283,35 +288,35 @@ impl Tables<'_> {
         if state {
             let at = self.group_at(kind, order);
             let group = at.and_then(|at| self.groups.get_mut(at));
-            bump(group.map(|group| &mut group.evaluated));
-            bump(self.operation_groups.get_mut(operation.index()));
+            bump(group.map(|group| &mut group.evaluated), times);
+            bump(self.operation_groups.get_mut(operation.index()), times);
         }
         let sometimes = verdicts.asked.and(SOMETIMES_PAIRS);
         let cells = self.cells_mut(kind, order);
         for pair in sometimes.iter() {
-            bump(cells.get_mut(pair).map(|cell| &mut cell.evaluated));
+            bump(cells.get_mut(pair).map(|cell| &mut cell.evaluated), times);
         }
         for pair in verdicts.false_yes.iter() {
-            bump(cells.get_mut(pair).map(|cell| &mut cell.false_yes));
+            bump(cells.get_mut(pair).map(|cell| &mut cell.false_yes), times);
         }
         for pair in verdicts.false_no.iter() {
-            bump(cells.get_mut(pair).map(|cell| &mut cell.false_no));
+            bump(cells.get_mut(pair).map(|cell| &mut cell.false_no), times);
         }
         for pair in verdicts.unknown.iter() {
-            bump(cells.get_mut(pair).map(|cell| &mut cell.unknown));
+            bump(cells.get_mut(pair).map(|cell| &mut cell.unknown), times);
         }
         let cells = self.operation_mut(operation);
         for pair in sometimes.iter() {
-            bump(cells.get_mut(pair).map(|cell| &mut cell.evaluated));
+            bump(cells.get_mut(pair).map(|cell| &mut cell.evaluated), times);
         }
         for pair in verdicts.wrong().iter() {
-            bump(cells.get_mut(pair).map(|cell| &mut cell.wrong));
+            bump(cells.get_mut(pair).map(|cell| &mut cell.wrong), times);
         }
     }
 
-    /// Counts where the answers of a state differ from the kernel's, for the questions that the
-    /// kernel answered.
-    pub(crate) fn count_flips(&mut self, place: Place, verdicts: &Verdicts) {
+    /// Counts where the answers of a state, which there was so many times, differ from the
+    /// kernel's, for the questions that the kernel answered.
+    pub(crate) fn count_flips(&mut self, place: Place, verdicts: &Verdicts, times: u64) {
         let Place { kind, order, .. } = place;
         let wrong = verdicts.wrong();
         for ((question, pairs), kernel) in Question::ALL.iter().zip(QUESTION_PAIRS).zip(KERNEL_PAIR)
@@ -321,46 +326,57 @@ impl Tables<'_> {
             };
             let at = self.group_at(kind, order);
             let group = at.and_then(|at| self.groups.get_mut(at));
-            bump(group.and_then(|group| group.compared.get_mut(question.index())));
+            bump(
+                group.and_then(|group| group.compared.get_mut(question.index())),
+                times,
+            );
             let asked = pairs.and(verdicts.asked).without(KERNEL_PAIRS);
             let flips = flips(asked, wrong, verdicts.unknown, kernel);
             let cells = self.cells_mut(kind, order);
             for pair in asked.and(SOMETIMES_PAIRS).iter() {
-                bump(cells.get_mut(pair).map(|cell| &mut cell.compared));
+                bump(cells.get_mut(pair).map(|cell| &mut cell.compared), times);
             }
             for pair in flips.iter() {
-                bump(cells.get_mut(pair).map(|cell| &mut cell.flips));
+                bump(cells.get_mut(pair).map(|cell| &mut cell.flips), times);
             }
         }
     }
 
-    /// Notes that a folio was answered wrongly by `old` and is by `new` now.
-    pub(crate) fn change(&mut self, place: Place, old: PairSet, new: PairSet, env: &dyn Env) {
+    /// Notes that so many folios were answered wrongly by `old` and are by `new`, since times with
+    /// this sum.
+    pub(crate) fn change(
+        &mut self,
+        place: Place,
+        old: PairSet,
+        new: PairSet,
+        folios: u64,
+        when: u128,
+    ) {
         if old == new {
             return;
         }
-        let now = env.now();
         let opened = new.without(old);
         let cells = self.cells_mut(place.kind, place.order);
         for pair in opened.iter() {
             if let Some(cell) = cells.get_mut(pair) {
-                cell.open(now);
+                cell.open(folios, when);
             }
         }
         for pair in old.without(new).iter() {
             if let Some(cell) = cells.get_mut(pair) {
-                cell.close(now);
+                cell.close(folios, when);
             }
         }
         let cells = self.operation_mut(place.operation);
         for pair in opened.iter() {
-            bump(cells.get_mut(pair).map(|cell| &mut cell.episodes));
+            bump(cells.get_mut(pair).map(|cell| &mut cell.episodes), folios);
         }
     }
 
     /// Starts all tables anew; folios that are wrong stay wrong, from now on.
     pub fn restart(&mut self, env: &dyn Env) {
         let now = env.now();
+        self.flush();
         for cell in &mut *self.cells {
             cell.restart(now);
         }
@@ -391,14 +407,14 @@ mod tests {
     #[test]
     fn time_restarts_with_those_that_are_wrong_now() {
         let mut cell = Cell::default();
-        cell.open(10);
-        cell.open(30);
-        cell.close(40);
+        cell.open(1, 10);
+        cell.open(1, 30);
+        cell.close(1, 40);
         assert_eq!(cell.wrong_time(50), 40 + 10);
         cell.restart(100);
         assert_eq!((cell.episodes, cell.wrong_now), (0, 1));
         assert_eq!(cell.wrong_time(130), 30);
-        cell.close(150);
+        cell.close(1, 150);
         assert_eq!(cell.wrong_time(500), 50);
     }
 
@@ -415,7 +431,7 @@ mod tests {
                 flips: 6 * n,
                 ..Cell::default()
             };
-            cell.open(10 * n);
+            cell.open(1, u128::from(10 * n));
             sum.merge(&cell);
         }
         let counts = [sum.evaluated, sum.false_yes, sum.false_no, sum.unknown];
@@ -445,6 +461,7 @@ mod tests {
             groups: &mut groups,
             operations: &mut operations,
             operation_groups: &mut [0; NR_OPERATIONS],
+            kept: &mut [],
         };
         for kind in TABLE_KIND {
             for order in 0..=max_order {

@@ -77,6 +77,11 @@ impl Definition for Creator {
         i64::from(s.count)
     }
 
+    fn digest(v: &FolioView, s: &Created) -> u64 {
+        let asks = u64::from(s.mm == v.asker_mm);
+        u64::from(s.count).wrapping_shl(1) | asks
+    }
+
     fn value(_v: &FolioView, s: &Created) -> i64 {
         i64::from(s.count)
     }

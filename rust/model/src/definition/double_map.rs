@@ -75,6 +75,10 @@ impl Definition for DoubleMap {
         i64::from(s.compound)
     }
 
+    fn digest(_v: &FolioView, s: &Doubled) -> u64 {
+        u64::from(s.compound > 0) | (u64::from(s.flag) << 1)
+    }
+
     fn value(_v: &FolioView, s: &Doubled) -> i64 {
         i64::from(s.compound)
     }

@@ -121,6 +121,11 @@ impl Definition for MmId {
         a.saturating_add(b)
     }
 
+    fn digest(_v: &FolioView, s: &Slots) -> u64 {
+        let used = s.slots.iter().any(|slot| slot.id != 0);
+        u64::from(used) | (u64::from(s.shared) << 1)
+    }
+
     fn value(_v: &FolioView, s: &Slots) -> i64 {
         let [a, b] = s.slots.map(|slot| i64::from(slot.id != 0));
         a.saturating_add(b)

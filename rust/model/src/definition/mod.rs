@@ -6,6 +6,7 @@
 //! one: ids, names, pairs, tables and evaluation follow from the list. [`FolioView`] is where a
 //! definition finds its numbers.
 
+use crate::memo::Key;
 use crate::pairs::{
     PairSet,
     Verdicts, //
@@ -99,6 +100,12 @@ pub trait Definition {
         0
     }
 
+    /// Returns all that [`Definition::answer`] reads of the state, as a number, if nobody asks
+    /// ([`FolioView::ask`]): with the same view, states with the same number get the same answers.
+    fn digest(_v: &FolioView, _state: &Self::State) -> u64 {
+        0
+    }
+
     /// Returns the count.
     fn value(v: &FolioView, state: &Self::State) -> i64;
 
@@ -173,6 +180,16 @@ macro_rules! definitions {
             #[inline]
             pub(crate) fn event(&mut self, event: &Event) {
                 $(<$definition>::event(&mut self.$id, event);)*
+            }
+
+            /// Adds to a key what evaluations depend on, see [`Definition::digest`].
+            #[inline]
+            pub(crate) fn add_to(&self, key: &mut Key, v: &FolioView) {
+                $(
+                    if size_of::<<$definition as Definition>::State>() > 0 {
+                        key.push(<$definition>::digest(v, &self.$id));
+                    }
+                )*
             }
 
             /// Starts anew, because nothing is mapped any more; tells what was left in which

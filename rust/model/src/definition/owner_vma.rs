@@ -83,6 +83,14 @@ impl Definition for OwnerVma {
         i64::from(s.count)
     }
 
+    fn digest(v: &FolioView, s: &Owned) -> u64 {
+        // Only the signs of the counts are read.
+        let asks = v.asker_mm == s.mm && v.asker_base == s.base;
+        [s.count > 0, s.others > 0, asks]
+            .into_iter()
+            .fold(0, |bits, bit| (bits << 1) | u64::from(bit))
+    }
+
     fn value(_v: &FolioView, s: &Owned) -> i64 {
         i64::from(s.count)
     }

@@ -50,6 +50,10 @@ impl Definition for PartialRule {
         *flag |= entire == 0 && 0 < left && left < u64::from(e.nr_pages);
     }
 
+    fn digest(_v: &FolioView, flag: &bool) -> u64 {
+        u64::from(*flag)
+    }
+
     fn value(_v: &FolioView, flag: &bool) -> i64 {
         i64::from(*flag)
     }

@@ -120,6 +120,10 @@ impl Definition for RmapId {
         i64::from(s.iter().any(|sum| *sum != 0))
     }
 
+    fn digest(v: &FolioView, s: &Sums) -> u64 {
+        u64::from(Self::exclusive(v, s, v.asker_mm_id) == Some(true))
+    }
+
     fn value(v: &FolioView, s: &Sums) -> i64 {
         i64::from(v.total > 0 && Self::exclusive(v, s, v.asker_mm_id) == Some(true))
     }

@@ -6,6 +6,7 @@ use super::{
     references,
     Definition, //
 };
+use crate::bits::bits_of;
 use crate::{
     Answer,
     Event,
@@ -66,6 +67,10 @@ impl Definition for VmaCounter {
 
     fn rest(count: &i32) -> i64 {
         i64::from(*count)
+    }
+
+    fn digest(_v: &FolioView, count: &i32) -> u64 {
+        u64::from(bits_of(*count))
     }
 
     fn value(_v: &FolioView, count: &i32) -> i64 {

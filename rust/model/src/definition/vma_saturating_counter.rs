@@ -8,6 +8,7 @@ use super::{
     vma_saturating::MANY,
     Definition, //
 };
+use crate::bits::bits_of;
 use crate::{
     Answer,
     Event,
@@ -58,6 +59,10 @@ impl Definition for VmaSaturatingCounter {
         } else {
             i64::from(*count)
         }
+    }
+
+    fn digest(_v: &FolioView, count: &i32) -> u64 {
+        u64::from(bits_of(*count))
     }
 
     fn value(_v: &FolioView, count: &i32) -> i64 {

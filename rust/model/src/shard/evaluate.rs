@@ -15,20 +15,25 @@ use super::{
     position_of,
     Fail,
     Shard,
-    State, //
+    State,
+    CORRUPT, //
 };
 use crate::bits::{
+    bits_of,
     index,
     narrow,
     pages_of_order, //
 };
 use crate::definition::{
     verdicts,
-    ASK_PAIRS,
-    KERNEL_PAIRS, //
+    ASK_PAIRS, //
 };
 use crate::figures::up;
 use crate::kernel::Expected;
+use crate::memo::{
+    Evaluation,
+    Key, //
+};
 use crate::tables::{
     Place,
     TABLE_KIND, //
@@ -42,14 +47,80 @@ use crate::{
     FolioView,
     KernelCounts,
     Kind,
+    Operation,
     PairSet,
     Record,
+    Sketches,
     Verdicts, //
 };
 
 /// Most records that a call looks at to find out whether an open window involves the folio; with
 /// more, it takes that for granted.
 pub(crate) const WINDOW_SCAN: u32 = 16;
+
+/// References from which on an evaluation is not kept: what depends on their number is near.
+const MANY_REFERENCES: u32 = 1 << 28;
+
+/// Returns the flags of what holds for a state, of those that stay.
+fn ever(view: &FolioView) -> u8 {
+    let partial = 0 < view.nr_pages_mapped && view.nr_pages_mapped < view.nr_pages;
+    [
+        (EVER_SHARED, view.mm > 1),
+        (EVER_MANY, view.mm > 2),
+        (EVER_PARTIAL, partial),
+        (EVER_UNALIGNED, view.vma_pt > view.vma),
+    ]
+    .into_iter()
+    .filter(|(_, holds)| *holds)
+    .fold(0, |flags, (flag, _)| flags | flag)
+}
+
+/// Returns all that an evaluation depends on that nobody asks for; `None` if it is not to be kept.
+///
+/// `what` says what is evaluated: the definitions, and those that read the kernel's counters.
+pub(crate) fn key_of(
+    v: &FolioView,
+    sketches: &Sketches,
+    operation: Operation,
+    what: (bool, bool),
+) -> Option<Key> {
+    let (model, ask) = what;
+    let mut flags = 1u32;
+    let mut flag = |holds: bool| flags = flags.wrapping_shl(1) | u32::from(holds);
+    flag(model);
+    flag(ask);
+    flag(v.adopted);
+    flag(v.shared_table);
+    flag(v.asker_mm == 0);
+    flag(v.kernel.is_some());
+    if let Some(k) = &v.kernel {
+        if k.refcount.unsigned_abs() > MANY_REFERENCES || v.total > u64::from(MANY_REFERENCES) {
+            return None;
+        }
+        flag(k.per_page);
+        flag(k.maybe_mapped_shared);
+        flag(k.partially_mapped);
+        flag(k.swapcache);
+        flag(k.anon);
+    }
+    let mut key = Key::default();
+    let operation = u8::try_from(operation.index()).ok()?;
+    let kind = u8::try_from(v.kind.index()).ok()?;
+    key.push_pair(flags, u32::from_le_bytes([v.order, kind, operation, 0]));
+    key.push(v.total);
+    key.push_pair(v.entire, v.mm);
+    key.push_pair(v.vma, v.vma_pt);
+    key.push_pair(v.full, v.first_page);
+    key.push_pair(v.nr_pages_mapped, v.nr_pte_mapped);
+    key.push_pair(v.min_page, v.min_mapped_page);
+    key.push(u64::from(v.max_page));
+    if let Some(k) = &v.kernel {
+        key.push_pair(bits_of(k.large), bits_of(k.entire));
+        key.push(u64::from(bits_of(k.nr_pages_mapped)));
+    }
+    sketches.add_to(&mut key, v);
+    key.is_whole().then_some(key)
+}
 
 impl Shard<'_> {
     /// Returns whether the kernel's counters of a folio stand still: no call in flight, no copy
@@ -129,32 +200,26 @@ impl Shard<'_> {
         if !(model || ask) || self.is_pending(e, env)? {
             return Ok(());
         }
+        let old = entry.wrong;
         let mut view = self.view_of(e)?;
         view.kernel = kernel.copied();
         if let Some(kernel) = kernel {
             self.note_references(kernel);
         }
-        let all = verdicts(&view, &self.past(e)?.sketches);
-        let mut pairs = PairSet::new();
-        let mut flags = self.entry(e)?.flags;
-        if model {
-            pairs = all.asked.without(KERNEL_PAIRS);
-            flags = self.note_state(&view, flags & !DIRTY);
-        }
-        if ask {
-            pairs = pairs.or(KERNEL_PAIRS);
-            flags &= !KERNEL_DIRTY;
-            self.state.counters.add(Counter::EvaluatedKernel);
-        }
-        if view.total == 0 {
-            flags &= !KERNEL_DIRTY;
-        }
-        self.entry_mut(e)?.flags = flags;
-        self.judged(e, &view, &all, pairs, model, env)?;
-        if ask {
-            let place = self.place(e)?;
-            self.tables.count_flips(place, &all);
-        }
+        let place = self.place(e)?;
+        let key = key_of(
+            &view,
+            &self.past(e)?.sketches,
+            place.operation,
+            (model, ask),
+        );
+        let known = key.and_then(|key| self.tables.find_kept(&key, old));
+        let result = match known.and_then(|at| self.tables.kept.get(at)) {
+            Some(kept) => *kept.result(),
+            None => self.work_out(e, &view, (model, ask), old)?,
+        };
+        let kept = known.or_else(|| self.tables.keep(key?, place, result));
+        self.take_result(e, &view, &result, kept, env)?;
         if view.total == 0 {
             // From here on its past is known.
             self.empty_sketches(e)?;
@@ -170,35 +235,126 @@ impl Shard<'_> {
         *most = (*most).max(u64::try_from(kernel.refcount).unwrap_or(0));
     }
 
-    /// Notes what holds for a new state in counters and figures; returns the flags of the entry.
-    fn note_state(&mut self, view: &FolioView, flags: u8) -> u8 {
+    /// Evaluates a state that is not kept.
+    ///
+    /// `what` says what is evaluated: the definitions, and those that read the kernel's counters.
+    fn work_out(
+        &self,
+        e: u32,
+        view: &FolioView,
+        what: (bool, bool),
+        old: PairSet,
+    ) -> Result<Evaluation, Fail> {
+        let (state, asks) = what;
+        let mut result = Evaluation {
+            state,
+            asks,
+            verdicts: verdicts(view, &self.past(e)?.sketches),
+            old,
+            new: PairSet::new(),
+            ever: ever(view),
+        };
+        if view.total > 0 {
+            // Else wrong for no time: no episode.
+            let counted = result.counted();
+            result.new = old.without(counted.asked).or(counted.wrong());
+        }
+        Ok(result)
+    }
+
+    /// Counts an evaluation, and tells what became wrong.
+    fn take_result(
+        &mut self,
+        e: u32,
+        view: &FolioView,
+        result: &Evaluation,
+        kept: Option<usize>,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let entry = self.entry_mut(e)?;
+        entry.wrong = result.new;
+        if result.state {
+            let first = result.ever & !entry.flags;
+            entry.flags = (entry.flags | result.ever) & !DIRTY;
+            self.note_state(view, first);
+        }
+        if result.asks {
+            self.state.counters.add(Counter::EvaluatedKernel);
+        }
+        if result.asks || view.total == 0 {
+            self.entry_mut(e)?.flags &= !KERNEL_DIRTY;
+        }
+        let opened = result.opened();
+        if let Some(at) = kept {
+            let counted = self.tables.count_kept(at, || env.now());
+            let (kept, now) = counted.ok_or(CORRUPT)?;
+            if opened.is_empty() {
+                return Ok(());
+            }
+            if kept.told_before(now) && !env.wants_all() {
+                self.state.counters.add(Counter::ToldBefore);
+                return Ok(());
+            }
+            kept.tell(now);
+        } else {
+            let place = self.place(e)?;
+            let now = u128::from(env.now());
+            self.tables.count(place, &result.counted(), result.state, 1);
+            self.tables.change(place, result.old, result.new, 1, now);
+            if result.asks {
+                self.tables.count_flips(place, &result.verdicts, 1);
+            }
+        }
+        self.tell(e, view, opened, result.verdicts.false_yes, env)
+    }
+
+    /// Tells which pairs became wrong, if any.
+    fn tell(
+        &self,
+        e: u32,
+        view: &FolioView,
+        opened: PairSet,
+        false_yes: PairSet,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        if opened.is_empty() {
+            return Ok(());
+        }
+        let past = self.past(e)?;
+        env.disagree(Disagreement {
+            view,
+            sketches: &past.sketches,
+            opened,
+            too_high: opened.and(false_yes),
+            operation: past.operation,
+            pid: past.pid,
+            records: self.records(e),
+        });
+        Ok(())
+    }
+
+    /// Notes what holds for a new state in counters and figures; `first` has the flags of what holds
+    /// for the first time for this folio.
+    fn note_state(&mut self, view: &FolioView, first: u8) {
         self.state.counters.add(Counter::Evaluated);
         if !TABLE_KIND.contains(&view.kind) {
             self.state.counters.add(Counter::OtherKind);
         }
         let figures = &mut self.state.figures;
         figures.most_mappings = figures.most_mappings.max(view.total);
-        let mut flags = flags;
-        for (flag, holds, folios) in [
-            (EVER_SHARED, view.mm > 1, &mut figures.ever_shared),
-            (EVER_MANY, view.mm > 2, &mut figures.ever_many),
-            (
-                EVER_PARTIAL,
-                0 < view.nr_pages_mapped && view.nr_pages_mapped < view.nr_pages,
-                &mut figures.ever_partial,
-            ),
-            (
-                EVER_UNALIGNED,
-                view.vma_pt > view.vma,
-                &mut figures.ever_unaligned,
-            ),
+        if first == 0 {
+            return;
+        }
+        for (flag, folios) in [
+            (EVER_SHARED, &mut figures.ever_shared),
+            (EVER_MANY, &mut figures.ever_many),
+            (EVER_PARTIAL, &mut figures.ever_partial),
+            (EVER_UNALIGNED, &mut figures.ever_unaligned),
         ] {
-            if holds && flags & flag == 0 {
-                flags |= flag;
+            if first & flag != 0 {
                 up(folios, view.kind);
             }
         }
-        flags
     }
 
     /// Returns which cells the present state of a folio belongs to.
@@ -211,14 +367,13 @@ impl Shard<'_> {
         })
     }
 
-    /// Counts the verdicts on some pairs, and tells what became wrong.
+    /// Counts the verdicts on some pairs, which are no new state, and tells what became wrong.
     fn judged(
         &mut self,
         e: u32,
         view: &FolioView,
         all: &Verdicts,
         pairs: PairSet,
-        state: bool,
         env: &dyn Env,
     ) -> Result<(), Fail> {
         let place = self.place(e)?;
@@ -229,30 +384,21 @@ impl Shard<'_> {
             // Wrong for no time: no episode.
             new = PairSet::new();
         }
-        self.tables.count(place, &verdicts, state);
-        self.tables.change(place, old, new, env);
+        self.tables.count(place, &verdicts, false, 1);
+        self.tables
+            .change(place, old, new, 1, u128::from(env.now()));
         self.entry_mut(e)?.wrong = new;
-        let opened = new.without(old);
-        if !opened.is_empty() {
-            let past = self.past(e)?;
-            env.disagree(Disagreement {
-                view,
-                sketches: &past.sketches,
-                opened,
-                too_high: opened.and(verdicts.false_yes),
-                operation: past.operation,
-                pid: past.pid,
-                records: self.records(e),
-            });
-        }
-        Ok(())
+        self.tell(e, view, new.without(old), verdicts.false_yes, env)
     }
 
     /// Ends all wrong answers about a folio: it is no longer tracked.
     pub(crate) fn close_wrong(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
         let place = self.place(e)?;
         let old = core::mem::take(&mut self.entry_mut(e)?.wrong);
-        self.tables.change(place, old, PairSet::new(), env);
+        if !old.is_empty() {
+            let now = u128::from(env.now());
+            self.tables.change(place, old, PairSet::new(), 1, now);
+        }
         Ok(())
     }
 
@@ -294,9 +440,11 @@ impl Shard<'_> {
                 return Ok(());
             };
             shard.note_references(&kernel);
-            shard.judged(e, &view, &verdicts, ASK_PAIRS, false, env)?;
+            shard.judged(e, &view, &verdicts, ASK_PAIRS, env)?;
             let place = shard.place(e)?;
-            shard.tables.count_flips(place, &verdicts.only(ASK_PAIRS));
+            shard
+                .tables
+                .count_flips(place, &verdicts.only(ASK_PAIRS), 1);
             Ok(())
         })
     }

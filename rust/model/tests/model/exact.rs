@@ -109,6 +109,7 @@ fn random_deeds_reach_everything() {
             "add_early",
             "learning",
             "adopted",
+            "examples_alike",
             "table_shared",
         ];
         let times = sum.get(counter);

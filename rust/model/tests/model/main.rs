@@ -40,6 +40,7 @@ mod examples;
 mod formulas;
 mod hugetlb;
 mod illegal;
+mod kept;
 mod kernel;
 mod learn;
 mod lifecycle;

@@ -13,11 +13,13 @@ use fmi_model::{
     Cell,
     Counter,
     Counters,
+    Disagreement,
     Env,
     FolioEntry,
     Geometry,
     Group,
     History,
+    Kept,
     KernelCounts,
     Kind,
     Operation,
@@ -28,6 +30,7 @@ use fmi_model::{
     Side,
     Tables,
     Twin,
+    NR_KEPT,
     NR_OPERATIONS, //
 };
 
@@ -60,6 +63,10 @@ pub struct SimEnv {
     pub kernel: RefCell<HashMap<u64, KernelCounts>>,
     /// A fork copy that begins, and adds a mapping, just when the counters are read.
     pub begins: Var<Option<Window>>,
+    /// Not all disagreements are wanted, see [`Env::wants_all`].
+    pub patient: Var<bool>,
+    /// How many were told.
+    pub told: Var<u64>,
 }
 
 impl SimEnv {
@@ -110,6 +117,14 @@ impl Env for SimEnv {
         self.windows.borrow().iter().any(|w| w.ticket <= ticket)
     }
 
+    fn disagree(&self, _d: Disagreement<'_>) {
+        self.told.set(self.told.get() + 1);
+    }
+
+    fn wants_all(&self) -> bool {
+        !self.patient.get()
+    }
+
     fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
         let kernel = self.kernel.borrow();
         let mut counts = kernel.get(&pfn).copied().filter(|k| k.order == order);
@@ -152,6 +167,7 @@ pub struct Rig {
     groups: Vec<Group>,
     operations: Vec<OperationCell>,
     operation_groups: Vec<u64>,
+    kept: Vec<Kept>,
 }
 
 impl Rig {
@@ -175,7 +191,31 @@ impl Rig {
             groups: vec![Group::default(); Tables::nr_groups(size.max_order)],
             operations: vec![OperationCell::default(); Tables::NR_OPERATION_CELLS],
             operation_groups: vec![0; NR_OPERATIONS],
+            kept: vec![Kept::default(); NR_KEPT],
         }
+    }
+
+    /// Makes it evaluate each state anew: nothing that was evaluated is kept.
+    pub fn keep_nothing(&mut self) {
+        self.with(|shard, _| shard.tables.flush());
+        self.kept.clear();
+    }
+
+    /// Returns how many evaluations are kept.
+    pub fn nr_kept(&mut self) -> usize {
+        self.with(|shard, _| shard.tables.nr_kept())
+    }
+
+    /// Returns the cells of operations as they are stored.
+    pub fn operations(&mut self) -> &[OperationCell] {
+        self.with(|shard, _| shard.tables.flush());
+        &self.operations
+    }
+
+    /// Returns the groups as they are stored.
+    pub fn groups(&mut self) -> &[Group] {
+        self.with(|shard, _| shard.tables.flush());
+        &self.groups
     }
 
     /// Does something with the shard and the surroundings.
@@ -193,6 +233,7 @@ impl Rig {
                 groups: &mut self.groups,
                 operations: &mut self.operations,
                 operation_groups: &mut self.operation_groups,
+                kept: &mut self.kept,
             },
         };
         f(&mut shard, &self.env)
@@ -226,18 +267,25 @@ impl Rig {
     }
 
     /// Returns the cells as they are stored.
-    pub fn cells(&self) -> &[Cell] {
+    pub fn cells(&mut self) -> &[Cell] {
+        self.with(|shard, _| shard.tables.flush());
         &self.cells
     }
 
     /// Returns the cell of a pair, type and order.
     pub fn cell(&mut self, pair: usize, kind: Kind, order: u8) -> Cell {
-        self.with(|shard, _| shard.tables.cell(pair, kind, order))
+        self.with(|shard, _| {
+            shard.tables.flush();
+            shard.tables.cell(pair, kind, order)
+        })
     }
 
     /// Returns the cell of a pair and operation.
     pub fn operation(&mut self, pair: usize, operation: Operation) -> OperationCell {
-        self.with(|shard, _| shard.tables.operation(pair, operation))
+        self.with(|shard, _| {
+            shard.tables.flush();
+            shard.tables.operation(pair, operation)
+        })
     }
 
     /// Returns counters that must stay 0 whatever happens.
