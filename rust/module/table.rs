@@ -42,6 +42,9 @@ const NR_SHARDS: usize = 16;
 /// Records for each folio entry: most folios are mapped once, some by many processes.
 const RECORDS_PER_2_ENTRIES: usize = 3;
 
+/// Folio entries for each history: the records of most folios say all of their past.
+const ENTRIES_PER_HISTORY: usize = 2;
+
 /// Smallest useful number of entries in a shard; the smallest bound has room for more.
 const MIN_ENTRIES: usize = 16;
 
@@ -65,7 +68,7 @@ impl Storage {
         // One entry with its share of everything else: a number of buckets is less than twice that
         // of entries, or of records.
         let unit = size_of::<FolioEntry>()
-            + size_of::<History>()
+            + size_of::<History>() / ENTRIES_PER_HISTORY
             + RECORDS_PER_2_ENTRIES * size_of::<Record>() / 2
             + (2 + RECORDS_PER_2_ENTRIES) * size_of::<u32>()
             + chunk * size_of::<u64>() / 4;
@@ -75,7 +78,7 @@ impl Storage {
             buckets: zeroed(nr.next_power_of_two())?,
             record_buckets: zeroed(nr_records.next_power_of_two())?,
             entries: zeroed(nr)?,
-            history: zeroed(nr)?,
+            history: zeroed(nr.div_ceil(ENTRIES_PER_HISTORY))?,
             records: zeroed(nr_records)?,
             words: zeroed(nr / 4 * chunk)?,
         })

@@ -174,6 +174,8 @@ pub use shard::{
     Geometry,
     History,
     MappingCheck,
+    Plain,
+    PlainMap,
     RecordIter,
     Shard,
     ShardState,

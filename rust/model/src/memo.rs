@@ -23,6 +23,9 @@ pub const NR_KEPT: usize = 64;
 /// Number of words of a [`Key`].
 pub(crate) const KEY_WORDS: usize = 20;
 
+/// Number of words of the key of a plain folio, see `shard/plain.rs`.
+pub(crate) const PLAIN_WORDS: usize = 3;
+
 /// As many tellings of one evaluation fill all cells of examples that it belongs to.
 const TOLD_ENOUGH: u32 = 4;
 
@@ -39,6 +42,13 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Returns a key of these words.
+    pub(crate) fn of(words: &[u64]) -> Self {
+        let mut key = Self::default();
+        words.iter().for_each(|word| key.push(*word));
+        key
+    }
+
     /// Adds a word. A key that is too long is no key, see [`Self::is_whole`].
     #[inline]
     pub(crate) fn push(&mut self, word: u64) {
@@ -62,20 +72,20 @@ impl Key {
 
     /// Returns the words.
     #[inline]
-    fn as_slice(&self) -> &[u64] {
+    pub(crate) fn as_slice(&self) -> &[u64] {
         self.words.get(..self.len).unwrap_or_default()
     }
+}
 
-    /// Returns where the evaluation is looked for first; the other place is its neighbour.
-    #[inline]
-    fn place(&self) -> usize {
-        let hash = self.as_slice().iter().fold(0u64, |hash, word| {
-            (hash ^ word)
-                .rotate_left(25)
-                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        });
-        usize::try_from(hash.wrapping_shr(32)).unwrap_or(0) & NR_KEPT.wrapping_sub(1)
-    }
+/// Returns where an evaluation is looked for first; the other place is its neighbour.
+#[inline]
+fn place_of(words: &[u64]) -> usize {
+    let hash = words.iter().fold(0u64, |hash, word| {
+        (hash ^ word)
+            .rotate_left(25)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    });
+    usize::try_from(hash.wrapping_shr(32)).unwrap_or(0) & NR_KEPT.wrapping_sub(1)
 }
 
 /// What an evaluation results in, beside the numbers in the tables.
@@ -93,6 +103,12 @@ pub(crate) struct Evaluation {
     pub(crate) new: PairSet,
     /// Flags of the entry that the state sets.
     pub(crate) ever: u8,
+    /// Flags of the entry that are cleared.
+    pub(crate) done: u8,
+    /// Answers become wrong or right.
+    pub(crate) changes: bool,
+    /// Answers become wrong.
+    pub(crate) opens: bool,
 }
 
 impl Evaluation {
@@ -109,7 +125,6 @@ impl Evaluation {
     }
 
     /// Returns the pairs that became wrong.
-    #[inline]
     pub(crate) fn opened(&self) -> PairSet {
         self.new.without(self.old)
     }
@@ -140,6 +155,13 @@ impl Kept {
         &self.result
     }
 
+    /// Counts it once more; at what time matters if answers become wrong or right.
+    #[inline]
+    pub(crate) fn count(&mut self, now: u64) {
+        self.times = self.times.wrapping_add(1);
+        self.when = self.when.wrapping_add(u128::from(now));
+    }
+
     /// Returns whether nobody wants to be told of it now, having been told of the same just before.
     pub(crate) fn told_before(&self, now: u64) -> bool {
         let (times, last) = self.told;
@@ -158,37 +180,38 @@ impl Tables<'_> {
     /// Returns where an evaluation is kept that depends on the same and was made before the same
     /// answers were wrong.
     #[inline]
-    pub(crate) fn find_kept(&self, key: &Key, old: PairSet) -> Option<usize> {
-        let first = key.place();
-        [first, first ^ 1].into_iter().find(|at| {
-            self.kept.get(*at).is_some_and(|kept| {
-                kept.key.len == key.len
-                    && kept.key.as_slice() == key.as_slice()
-                    && kept.result.old == old
-            })
-        })
+    pub(crate) fn find_kept(&self, words: &[u64], old: PairSet) -> Option<usize> {
+        let is_it = |at: usize| {
+            self.kept
+                .get(at)
+                .is_some_and(|kept| kept.key.as_slice() == words && kept.result.old == old)
+        };
+        let first = place_of(words);
+        if is_it(first) {
+            return Some(first);
+        }
+        is_it(first ^ 1).then_some(first ^ 1)
     }
 
-    /// Counts an evaluation once more; `now` is asked only if answers become wrong or right.
+    /// The same for a key of [`PLAIN_WORDS`].
     #[inline]
-    pub(crate) fn count_kept(
-        &mut self,
-        at: usize,
-        now: impl FnOnce() -> u64,
-    ) -> Option<(&mut Kept, u64)> {
-        let kept = self.kept.get_mut(at)?;
-        kept.times = kept.times.wrapping_add(1);
-        let mut time = 0;
-        if kept.result.old != kept.result.new {
-            time = now();
-            kept.when = kept.when.wrapping_add(u128::from(time));
+    pub(crate) fn find_plain(&self, words: &[u64; PLAIN_WORDS], old: PairSet) -> Option<usize> {
+        let is_it = |at: usize| {
+            self.kept.get(at).is_some_and(|kept| {
+                let [a, b, c, ..] = kept.key.words;
+                [a, b, c] == *words && kept.key.len == PLAIN_WORDS && kept.result.old == old
+            })
+        };
+        let first = place_of(words);
+        if is_it(first) {
+            return Some(first);
         }
-        Some((kept, time))
+        is_it(first ^ 1).then_some(first ^ 1)
     }
 
     /// Keeps an evaluation, which is not counted yet; returns where, `None` if there is no room.
     pub(crate) fn keep(&mut self, key: Key, place: Place, result: Evaluation) -> Option<usize> {
-        let first = key.place();
+        let first = place_of(key.as_slice());
         let is_free = |at: &usize| self.kept.get(*at).is_some_and(|kept| kept.key.len == 0);
         // Of two that are in the way, the one goes that was made less often lately.
         let times = |at: usize| self.kept.get(at).map_or(0, |kept| kept.times);

@@ -203,6 +203,17 @@ impl Spread {
         Self::by_parts(record, slots, pages, bounds)
     }
 
+    /// Counts those of a record that has one entry or all PTEs, and no boundary.
+    #[inline]
+    pub(crate) fn whole(entire: bool, slots: &Slots) -> Self {
+        let last = slots.of(slots.nr_pages.wrapping_sub(1));
+        Self {
+            vma: 1,
+            vma_pt: if entire { 1 } else { last.wrapping_add(1) },
+            full: 1,
+        }
+    }
+
     /// Counts VMA by VMA, page table by page table.
     fn by_parts(record: &Record, slots: &Slots, pages: Pages<'_>, bounds: Pages<'_>) -> Self {
         let nr_pages = slots.nr_pages;

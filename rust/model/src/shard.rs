@@ -21,11 +21,13 @@ mod check;
 mod entry;
 mod evaluate;
 mod history;
+mod key;
 mod learn;
 mod list;
 mod observe;
 mod owed;
 mod pages;
+mod plain;
 mod readout;
 mod rekey;
 mod shared;
@@ -48,6 +50,10 @@ pub use self::history::History;
 pub use self::learn::{
     Adoption,
     Standing, //
+};
+pub use self::plain::{
+    Plain,
+    PlainMap, //
 };
 pub use self::readout::RecordIter;
 pub use self::shared::is_table;
@@ -206,7 +212,7 @@ pub struct Shard<'a> {
     pub record_buckets: &'a mut [u32],
     /// One per folio that is tracked, drained or lost.
     pub entries: &'a mut [FolioEntry],
-    /// The past of each of them: as many as entries.
+    /// The past of those of which more is kept than their records say.
     pub history: &'a mut [History],
     /// One per folio, MM and base.
     pub records: &'a mut [Record],

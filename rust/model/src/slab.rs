@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Free entries, records and chunks.
+//! Free entries, records, histories and chunks.
 //!
 //! Each kind has a list of what was freed and a watermark below which everything was used once, so
 //! that zeroed storage needs no preparation.
@@ -18,11 +18,12 @@ use crate::shard::{
 use crate::{
     Counter,
     FolioEntry,
+    History,
     Record,
     Shard, //
 };
 
-/// The free entries, records and chunks of a shard.
+/// The free entries, records, histories and chunks of a shard.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Slab {
     /// Link of the first free entry.
@@ -33,6 +34,10 @@ pub(crate) struct Slab {
     record: u32,
     /// Number of records that were ever used.
     fresh_record: u32,
+    /// Link of the first free history.
+    history: u32,
+    /// Number of histories that were ever used.
+    fresh_history: u32,
     /// Link of the first free chunk.
     chunk: u32,
     /// Number of chunks that were ever used.
@@ -109,6 +114,36 @@ impl Shard<'_> {
         };
         self.state.free.record = link_to(r);
         self.state.counters.sub(Counter::Records);
+        Ok(())
+    }
+
+    /// Takes a free history; returns its link.
+    pub(crate) fn alloc_history(&mut self) -> Result<u32, Fail> {
+        let len = self.history.len();
+        let free = &mut self.state.free;
+        let h = match position_of(free.history) {
+            Some(h) => {
+                free.history = self.history.get(index(h)).ok_or(CORRUPT)?.next;
+                h
+            }
+            None => take_fresh(&mut free.fresh_history, len).ok_or(Fail::NoMemory)?,
+        };
+        self.state.counters.add(Counter::Histories);
+        Ok(link_to(h))
+    }
+
+    /// Gives the history of a folio back, if it has one.
+    pub(crate) fn drop_history(&mut self, e: u32) -> Result<(), Fail> {
+        let link = core::mem::replace(&mut self.entry_mut(e)?.history, 0);
+        let Some(h) = position_of(link) else {
+            return Ok(());
+        };
+        let next = core::mem::replace(&mut self.state.free.history, link);
+        *self.history.get_mut(index(h)).ok_or(CORRUPT)? = History {
+            next,
+            ..History::default()
+        };
+        self.state.counters.sub(Counter::Histories);
         Ok(())
     }
 

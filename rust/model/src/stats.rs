@@ -149,12 +149,16 @@ counters! {
     Entries => "entries",
     /// Records in use.
     Records => "records",
+    /// Folios of which more is kept than their records say.
+    Histories => "histories",
     /// Chunks of bitmap in use.
     Chunks => "chunks",
     /// Most entries ever in use.
     EntriesPeak => "entries_peak",
     /// Most records ever in use.
     RecordsPeak => "records_peak",
+    /// Most histories ever in use.
+    HistoriesPeak => "histories_peak",
     /// Most chunks ever in use.
     ChunksPeak => "chunks_peak",
 }
@@ -224,7 +228,12 @@ impl Counter {
     const fn is_gauge(self) -> bool {
         matches!(
             self,
-            Self::Tracked | Self::Learning | Self::Entries | Self::Records | Self::Chunks
+            Self::Tracked
+                | Self::Learning
+                | Self::Entries
+                | Self::Records
+                | Self::Histories
+                | Self::Chunks
         )
     }
 
@@ -233,6 +242,7 @@ impl Counter {
         match self {
             Self::Entries => Some(Self::EntriesPeak),
             Self::Records => Some(Self::RecordsPeak),
+            Self::Histories => Some(Self::HistoriesPeak),
             Self::Chunks => Some(Self::ChunksPeak),
             _ => None,
         }

@@ -13,6 +13,7 @@ use crate::{
     FolioView,
     Kind,
     Level,
+    Plain,
     Question, //
 };
 
@@ -75,6 +76,17 @@ impl Definition for Creator {
 
     fn rest(s: &Created) -> i64 {
         i64::from(s.count)
+    }
+
+    fn plain(past: &Plain) -> Created {
+        match past.first() {
+            Some(first) if past.kind == Kind::Anon => Created {
+                mm: first.mm,
+                mm_id: first.mm_id,
+                count: first.nr,
+            },
+            _ => Created::default(),
+        }
     }
 
     fn digest(v: &FolioView, s: &Created) -> u64 {

@@ -12,6 +12,8 @@ use crate::{
     FolioView,
     Kind,
     Level,
+    Plain,
+    PlainMap,
     Question, //
 };
 
@@ -73,6 +75,17 @@ impl Definition for DoubleMap {
 
     fn rest(s: &Doubled) -> i64 {
         i64::from(s.compound)
+    }
+
+    fn plain(past: &Plain) -> Doubled {
+        if past.kind != Kind::Anon || past.order != past.pmd_order {
+            return Doubled::default();
+        }
+        let entire = |map: Option<PlainMap>| u32::from(map.is_some_and(|map| map.entire));
+        Doubled {
+            compound: entire(past.first()).saturating_add(entire(past.second())),
+            flag: false,
+        }
     }
 
     fn digest(_v: &FolioView, s: &Doubled) -> u64 {

@@ -12,6 +12,8 @@ use crate::{
     Event,
     FolioView,
     Level,
+    Plain,
+    PlainMap,
     Question, //
 };
 
@@ -119,6 +121,19 @@ impl Definition for MmId {
     fn rest(s: &Slots) -> i64 {
         let [a, b] = s.slots.map(|slot| i64::from(slot.count));
         a.saturating_add(b)
+    }
+
+    fn plain(past: &Plain) -> Slots {
+        let slot = |map: Option<PlainMap>| {
+            map.map_or(Slot::default(), |map| Slot {
+                id: map.mm_id,
+                count: map.nr,
+            })
+        };
+        Slots {
+            slots: [slot(past.first()), slot(past.second())],
+            shared: past.second().is_some(),
+        }
     }
 
     fn digest(_v: &FolioView, s: &Slots) -> u64 {

@@ -19,6 +19,7 @@ use crate::{
     Answer,
     Event,
     FolioView,
+    Plain,
     Question,
     NR_QUESTIONS, //
 };
@@ -98,6 +99,12 @@ pub trait Definition {
     #[inline]
     fn rest(_state: &Self::State) -> i64 {
         0
+    }
+
+    /// Returns the state of a folio of whose past no more is kept than its records, see [`Plain`]: what
+    /// [`Definition::event`] made of the same.
+    fn plain(_past: &Plain) -> Self::State {
+        Self::State::default()
     }
 
     /// Returns all that [`Definition::answer`] reads of the state, as a number, if nobody asks
@@ -180,6 +187,13 @@ macro_rules! definitions {
             #[inline]
             pub(crate) fn event(&mut self, event: &Event) {
                 $(<$definition>::event(&mut self.$id, event);)*
+            }
+
+            /// Returns the states of a folio of whose past no more is kept than its records.
+            pub(crate) fn plain(past: &Plain) -> Self {
+                Self {
+                    $($id: <$definition>::plain(past),)*
+                }
             }
 
             /// Adds to a key what evaluations depend on, see [`Definition::digest`].

@@ -12,6 +12,7 @@ use crate::{
     Event,
     FolioView,
     Level,
+    Plain,
     Question, //
 };
 
@@ -81,6 +82,17 @@ impl Definition for OwnerVma {
 
     fn rest(s: &Owned) -> i64 {
         i64::from(s.count)
+    }
+
+    fn plain(past: &Plain) -> Owned {
+        let count = |nr: u32| i32::try_from(nr).unwrap_or(i32::MAX);
+        past.first().map_or(Owned::default(), |first| Owned {
+            vma: u64::from(past.vma),
+            mm: first.mm,
+            base: first.base,
+            count: count(first.nr),
+            others: past.second().map_or(0, |second| count(second.nr)),
+        })
     }
 
     fn digest(v: &FolioView, s: &Owned) -> u64 {

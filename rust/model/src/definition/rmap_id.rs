@@ -13,6 +13,7 @@ use crate::{
     Event,
     FolioView,
     Level,
+    Plain,
     Question, //
 };
 
@@ -118,6 +119,20 @@ impl Definition for RmapId {
 
     fn rest(s: &Sums) -> i64 {
         i64::from(s.iter().any(|sum| *sum != 0))
+    }
+
+    fn plain(past: &Plain) -> Sums {
+        let mut all = Sums::default();
+        let Some(cut) = Cut::of(past.order) else {
+            return all;
+        };
+        for map in [past.first(), past.second()].into_iter().flatten() {
+            let sums = cut.sums(map.mm_id, u64::from(map.nr));
+            for (sum, more) in all.iter_mut().zip(sums) {
+                *sum = sum.wrapping_add(more);
+            }
+        }
+        all
     }
 
     fn digest(v: &FolioView, s: &Sums) -> u64 {

@@ -11,6 +11,7 @@ use crate::{
     Answer,
     Event,
     FolioView,
+    Plain,
     Question, //
 };
 
@@ -67,6 +68,10 @@ impl Definition for VmaCounter {
 
     fn rest(count: &i32) -> i64 {
         i64::from(*count)
+    }
+
+    fn plain(past: &Plain) -> i32 {
+        past.nr()
     }
 
     fn digest(_v: &FolioView, count: &i32) -> u64 {

@@ -13,6 +13,7 @@ use crate::{
     Answer,
     Event,
     FolioView,
+    Plain,
     Question, //
 };
 
@@ -59,6 +60,10 @@ impl Definition for VmaSaturatingCounter {
         } else {
             i64::from(*count)
         }
+    }
+
+    fn plain(past: &Plain) -> i32 {
+        past.nr()
     }
 
     fn digest(_v: &FolioView, count: &i32) -> u64 {

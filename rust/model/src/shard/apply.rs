@@ -84,6 +84,16 @@ pub(crate) fn run_key(parts: [u64; 5]) -> u64 {
     key.max(1)
 }
 
+/// Returns the lower half of a key, which is what is kept; 0 is none.
+#[inline]
+pub(crate) fn low(key: u64) -> u32 {
+    let [a, b, c, d, ..] = key.to_le_bytes();
+    match u32::from_le_bytes([a, b, c, d]) {
+        0 if key != 0 => 1,
+        low => low,
+    }
+}
+
 /// What a run is made of, the first part of its key.
 #[derive(Clone, Copy)]
 pub(crate) enum Direction {
@@ -146,6 +156,9 @@ impl Shard<'_> {
     /// The call contradicts the shadow, or memory ran out; then the shadow of this folio, and only
     /// this, may be half done.
     pub(crate) fn apply(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<(), Fail> {
+        if let Some(way) = self.plain_way(e, c)? {
+            return self.go_plain(e, way, c, env);
+        }
         let kernel = self.quick_check(e, env);
         let found = self.locate(e, c)?;
         let (key, split) = self.key_of_call(c, found)?;
@@ -155,13 +168,14 @@ impl Shard<'_> {
             nr: c.nr,
         };
         let again = !split && self.starts_again(e, found, c.op, part)?;
-        if self.entry(e)?.run != key || again {
+        if self.entry(e)?.run != low(key) || again {
             self.evaluate(e, kernel.as_ref(), env)?;
         }
 
         let place = (c.base, c.order, self.state.geometry.page_shift);
         let vma = pages_in_vma(place, part, (c.vma_start, c.vma_end));
         let run = Run { key, split, again };
+        self.remember(e)?;
         match (found, c.op) {
             (Found::New(elsewhere), _) => {
                 let r = self.new_record(e, c.mm, c.base, elsewhere)?;
@@ -186,9 +200,9 @@ impl Shard<'_> {
                 self.remove_from_both(e, here, there, part)?;
             }
         }
-        let past = self.past_mut(e)?;
-        past.operation = c.operation;
-        past.pid = c.pid;
+        let entry = self.entry_mut(e)?;
+        entry.operation = c.operation;
+        entry.pid = c.pid;
 
         self.settle_state(e)?;
         self.refresh(e, c.pending, env)?;
@@ -433,16 +447,12 @@ impl Shard<'_> {
 
     /// Takes the VMAs and tuples of one record along in the counts of the folio.
     pub(crate) fn respread(&mut self, e: u32, before: Spread, after: Spread) -> Result<(), Fail> {
-        let entry = self.entry_mut(e)?;
-        let change = |count: u32, old: u32, new: u32| count.wrapping_sub(old).wrapping_add(new);
-        entry.vma = change(entry.vma, before.vma, after.vma);
-        entry.vma_pt = change(entry.vma_pt, before.vma_pt, after.vma_pt);
-        entry.full = change(entry.full, before.full, after.full);
+        self.entry_mut(e)?.spread(before, after);
         Ok(())
     }
 
     /// Moves an entry on or off the list of drained ones, by whether it has mappings.
-    fn settle_state(&mut self, e: u32) -> Result<(), Fail> {
+    pub(crate) fn settle_state(&mut self, e: u32) -> Result<(), Fail> {
         let entry = self.entry_mut(e)?;
         match (entry.state, entry.total > 0) {
             (State::Draining, true) => {
@@ -466,7 +476,7 @@ impl Shard<'_> {
     /// is wrong about a folio that is gone.
     pub(crate) fn changed(&mut self, e: u32, run: u64, env: &dyn Env) -> Result<(), Fail> {
         let entry = self.entry_mut(e)?;
-        entry.run = run;
+        entry.run = low(run);
         entry.seq = entry.seq.wrapping_add(1);
         entry.flags |= DIRTY | KERNEL_DIRTY;
         if entry.total == 0 {

@@ -2,9 +2,12 @@
 
 //! The entry of one folio.
 
+use crate::bits::index;
+use crate::record::Spread;
 use crate::{
     Kind,
     LostReason,
+    Operation,
     PairSet, //
 };
 
@@ -68,8 +71,6 @@ pub(crate) const ADOPTED: u8 = 1 << 7;
 pub struct FolioEntry {
     /// The pfn of the first page.
     pub(crate) pfn: u64,
-    /// The key of the run that the last call belongs to; 0 for none. For a lost folio, when and why.
-    pub(crate) run: u64,
     /// State of RCU at the last call.
     pub(crate) cookie: u64,
     /// The latest ticket of a copy that may hold mappings of which nothing is known yet.
@@ -100,6 +101,16 @@ pub struct FolioEntry {
     pub(crate) full: u32,
     /// Number of changes, wrapping.
     pub(crate) seq: u32,
+    /// The run that the last call belongs to, as the lower half of its key; 0 for none. For a lost
+    /// folio the learning phase in which it was lost.
+    pub(crate) run: u32,
+    /// Identity of the VMA that mapped the folio first since it was unmapped. For a lost folio why.
+    pub(crate) owner: u32,
+    /// The thread that made the last change.
+    pub(crate) pid: u32,
+    /// Link of what is kept of the folio's past; 0 if its records say all of it, see
+    /// `shard/plain.rs`.
+    pub(crate) history: u32,
     /// Link of the first record.
     pub(crate) first_record: u32,
     /// Link of the first chunk of page counts, see `planes.rs`.
@@ -118,22 +129,34 @@ pub struct FolioEntry {
     pub(crate) state: State,
     /// [`DIRTY`] and others.
     pub(crate) flags: u8,
+    /// The operation that the last change belongs to.
+    pub(crate) operation: Operation,
+    /// A page table that several MMs share maps the folio, or did since it was unmapped.
+    pub(crate) shared_table: bool,
 }
 
-const _: () = assert!(size_of::<FolioEntry>() == 128);
+const _: () = assert!(size_of::<FolioEntry>() == 144);
 
 impl FolioEntry {
     /// Notes in which learning phase and why the folio was lost.
     pub(crate) fn set_loss(&mut self, phase: u32, reason: LostReason) {
-        let reason = u64::try_from(reason.index()).unwrap_or(0);
-        self.run = u64::from(phase).wrapping_shl(8) | reason;
+        self.run = phase;
+        self.owner = u32::try_from(reason.index()).unwrap_or(0);
     }
 
     /// Returns in which learning phase and why the folio was lost.
     pub(crate) fn loss(&self) -> (u32, Option<LostReason>) {
-        let [reason, a, b, c, d, ..] = self.run.to_le_bytes();
-        let reason = LostReason::ALL.get(usize::from(reason)).copied();
-        (u32::from_le_bytes([a, b, c, d]), reason)
+        let reason = LostReason::ALL.get(index(self.owner)).copied();
+        (self.run, reason)
+    }
+
+    /// Takes the VMAs and tuples of one record along in the counts.
+    #[inline]
+    pub(crate) fn spread(&mut self, before: Spread, after: Spread) {
+        let change = |count: u32, old: u32, new: u32| count.wrapping_sub(old).wrapping_add(new);
+        self.vma = change(self.vma, before.vma, after.vma);
+        self.vma_pt = change(self.vma_pt, before.vma_pt, after.vma_pt);
+        self.full = change(self.full, before.full, after.full);
     }
 
     /// Returns whether a flag is set.

@@ -3,13 +3,16 @@
 //! When states are evaluated, and what is counted then.
 
 use super::entry::{
-    ADOPTED,
     DIRTY,
     EVER_MANY,
     EVER_PARTIAL,
     EVER_SHARED,
     EVER_UNALIGNED,
     KERNEL_DIRTY, //
+};
+use super::key::{
+    key_of,
+    plain_key, //
 };
 use super::{
     position_of,
@@ -19,7 +22,6 @@ use super::{
     CORRUPT, //
 };
 use crate::bits::{
-    bits_of,
     index,
     narrow,
     pages_of_order, //
@@ -47,19 +49,14 @@ use crate::{
     FolioView,
     KernelCounts,
     Kind,
-    Operation,
     PairSet,
     Record,
-    Sketches,
     Verdicts, //
 };
 
 /// Most records that a call looks at to find out whether an open window involves the folio; with
 /// more, it takes that for granted.
 pub(crate) const WINDOW_SCAN: u32 = 16;
-
-/// References from which on an evaluation is not kept: what depends on their number is near.
-const MANY_REFERENCES: u32 = 1 << 28;
 
 /// Returns the flags of what holds for a state, of those that stay.
 fn ever(view: &FolioView) -> u8 {
@@ -73,53 +70,6 @@ fn ever(view: &FolioView) -> u8 {
     .into_iter()
     .filter(|(_, holds)| *holds)
     .fold(0, |flags, (flag, _)| flags | flag)
-}
-
-/// Returns all that an evaluation depends on that nobody asks for; `None` if it is not to be kept.
-///
-/// `what` says what is evaluated: the definitions, and those that read the kernel's counters.
-pub(crate) fn key_of(
-    v: &FolioView,
-    sketches: &Sketches,
-    operation: Operation,
-    what: (bool, bool),
-) -> Option<Key> {
-    let (model, ask) = what;
-    let mut flags = 1u32;
-    let mut flag = |holds: bool| flags = flags.wrapping_shl(1) | u32::from(holds);
-    flag(model);
-    flag(ask);
-    flag(v.adopted);
-    flag(v.shared_table);
-    flag(v.asker_mm == 0);
-    flag(v.kernel.is_some());
-    if let Some(k) = &v.kernel {
-        if k.refcount.unsigned_abs() > MANY_REFERENCES || v.total > u64::from(MANY_REFERENCES) {
-            return None;
-        }
-        flag(k.per_page);
-        flag(k.maybe_mapped_shared);
-        flag(k.partially_mapped);
-        flag(k.swapcache);
-        flag(k.anon);
-    }
-    let mut key = Key::default();
-    let operation = u8::try_from(operation.index()).ok()?;
-    let kind = u8::try_from(v.kind.index()).ok()?;
-    key.push_pair(flags, u32::from_le_bytes([v.order, kind, operation, 0]));
-    key.push(v.total);
-    key.push_pair(v.entire, v.mm);
-    key.push_pair(v.vma, v.vma_pt);
-    key.push_pair(v.full, v.first_page);
-    key.push_pair(v.nr_pages_mapped, v.nr_pte_mapped);
-    key.push_pair(v.min_page, v.min_mapped_page);
-    key.push(u64::from(v.max_page));
-    if let Some(k) = &v.kernel {
-        key.push_pair(bits_of(k.large), bits_of(k.entire));
-        key.push(u64::from(bits_of(k.nr_pages_mapped)));
-    }
-    sketches.add_to(&mut key, v);
-    key.is_whole().then_some(key)
 }
 
 impl Shard<'_> {
@@ -188,7 +138,21 @@ impl Shard<'_> {
     /// open that may hold unknown mappings, the shadow is no state that ever was: nothing is
     /// evaluated. What is wrong about a folio that nothing maps any more is counted, but it is no
     /// episode: it is wrong for no time, since counters start anew.
+    #[inline]
     pub(crate) fn evaluate(
+        &mut self,
+        e: u32,
+        kernel: Option<&KernelCounts>,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        if self.entry(e)?.flags & (DIRTY | KERNEL_DIRTY) == 0 {
+            return Ok(());
+        }
+        self.evaluate_new(e, kernel, env)
+    }
+
+    /// Does so with a state that was not evaluated, or about which the kernel was not asked.
+    fn evaluate_new(
         &mut self,
         e: u32,
         kernel: Option<&KernelCounts>,
@@ -200,33 +164,152 @@ impl Shard<'_> {
         if !(model || ask) || self.is_pending(e, env)? {
             return Ok(());
         }
-        let old = entry.wrong;
-        let mut view = self.view_of(e)?;
-        view.kernel = kernel.copied();
+        let (old, total) = (entry.wrong, entry.total);
+        let what = (model, ask);
+        let known =
+            plain_key(entry, kernel, what).and_then(|words| self.tables.find_plain(&words, old));
         if let Some(kernel) = kernel {
             self.note_references(kernel);
         }
-        let place = self.place(e)?;
-        let key = key_of(
-            &view,
-            &self.past(e)?.sketches,
-            place.operation,
-            (model, ask),
-        );
-        let known = key.and_then(|key| self.tables.find_kept(&key, old));
-        let result = match known.and_then(|at| self.tables.kept.get(at)) {
-            Some(kept) => *kept.result(),
-            None => self.work_out(e, &view, (model, ask), old)?,
-        };
-        let kept = known.or_else(|| self.tables.keep(key?, place, result));
-        self.take_result(e, &view, &result, kept, env)?;
-        if view.total == 0 {
-            // From here on its past is known.
-            self.empty_sketches(e)?;
-            self.entry_mut(e)?.flags &= !ADOPTED;
-            self.past_mut(e)?.shared_table = false;
+        match known {
+            Some(at) => self.evaluate_again(e, at, kernel, env)?,
+            None => self.evaluate_other(e, kernel, what, env)?,
+        }
+        if total == 0 {
+            self.empty_past(e)?;
         }
         Ok(())
+    }
+
+    /// Counts an evaluation that is kept.
+    #[inline]
+    fn evaluate_again(
+        &mut self,
+        e: u32,
+        at: usize,
+        kernel: Option<&KernelCounts>,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let entry = self.entries.get_mut(index(e)).ok_or(CORRUPT)?;
+        let kept = self.tables.kept.get_mut(at).ok_or(CORRUPT)?;
+        let result = kept.result();
+        entry.wrong = result.new;
+        let first = result.ever & !entry.flags;
+        entry.flags = (entry.flags | result.ever) & !result.done;
+        if result.state {
+            self.state.counters.add(Counter::Evaluated);
+            let most = &mut self.state.figures.most_mappings;
+            *most = entry.total.max(*most);
+        }
+        if result.asks {
+            self.state.counters.add(Counter::EvaluatedKernel);
+        }
+        let (changes, opens) = (result.changes, result.opens);
+        let now = if changes { env.now() } else { 0 };
+        kept.count(now);
+        if opens {
+            if !kept.told_before(now) || env.wants_all() {
+                kept.tell(now);
+                self.tell_kept(e, at, kernel, env)?;
+            } else {
+                self.state.counters.add(Counter::ToldBefore);
+            }
+        }
+        if first != 0 {
+            self.note_first(e, first)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates a state of a folio that is not plain, or that is not kept.
+    #[cold]
+    fn evaluate_other(
+        &mut self,
+        e: u32,
+        kernel: Option<&KernelCounts>,
+        what: (bool, bool),
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let entry = self.entry(e)?;
+        let (old, kind) = (entry.wrong, entry.kind);
+        let place = self.place(e)?;
+        let key = match plain_key(entry, kernel, what) {
+            Some(words) => Some(Key::of(&words)),
+            None => {
+                let view = self.view_for(e, kernel)?;
+                let key = key_of(&view, &self.sketches_of(e)?, place.operation, what);
+                let known = key.and_then(|key| self.tables.find_kept(key.as_slice(), old));
+                if let Some(at) = known {
+                    return self.evaluate_again(e, at, kernel, env);
+                }
+                key
+            }
+        };
+        let result = self.work_out(e, kernel, what, old)?;
+        // Nothing about a folio of another type is in the tables.
+        let key = key.filter(|_| TABLE_KIND.contains(&kind));
+        if let Some(at) = key.and_then(|key| self.tables.keep(key, place, result)) {
+            return self.evaluate_again(e, at, kernel, env);
+        }
+        self.evaluate_once(e, &result, kernel, env)
+    }
+
+    /// Counts an evaluation that is not kept.
+    fn evaluate_once(
+        &mut self,
+        e: u32,
+        result: &Evaluation,
+        kernel: Option<&KernelCounts>,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let place = self.place(e)?;
+        let entry = self.entry_mut(e)?;
+        let first = result.ever & !entry.flags;
+        entry.wrong = result.new;
+        entry.flags = (entry.flags | result.ever) & !result.done;
+        let total = entry.total;
+        if result.state {
+            self.state.counters.add(Counter::Evaluated);
+            if !TABLE_KIND.contains(&place.kind) {
+                self.state.counters.add(Counter::OtherKind);
+            }
+            let most = &mut self.state.figures.most_mappings;
+            *most = total.max(*most);
+        }
+        if result.asks {
+            self.state.counters.add(Counter::EvaluatedKernel);
+            self.tables.count_flips(place, &result.verdicts, 1);
+        }
+        self.tables.count(place, &result.counted(), result.state, 1);
+        if result.changes {
+            let now = u128::from(env.now());
+            self.tables.change(place, result.old, result.new, 1, now);
+        }
+        self.note_first(e, first)?;
+        let view = self.view_for(e, kernel)?;
+        self.tell(e, &view, result.opened(), result.verdicts.false_yes, env)
+    }
+
+    /// Tells which pairs became wrong with an evaluation that is kept.
+    #[cold]
+    fn tell_kept(
+        &self,
+        e: u32,
+        at: usize,
+        kernel: Option<&KernelCounts>,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let result = self.tables.kept.get(at).ok_or(CORRUPT)?.result();
+        let (opened, false_yes) = (result.opened(), result.verdicts.false_yes);
+        let view = self.view_for(e, kernel)?;
+        self.tell(e, &view, opened, false_yes, env)
+    }
+
+    /// Returns the numbers of a folio with these counters of the kernel.
+    fn view_for(&self, e: u32, kernel: Option<&KernelCounts>) -> Result<FolioView, Fail> {
+        let mut view = self.view_of(e)?;
+        view.kernel = kernel.copied();
+        Ok(view)
     }
 
     /// Notes how many references the kernel shows.
@@ -241,71 +324,34 @@ impl Shard<'_> {
     fn work_out(
         &self,
         e: u32,
-        view: &FolioView,
+        kernel: Option<&KernelCounts>,
         what: (bool, bool),
         old: PairSet,
     ) -> Result<Evaluation, Fail> {
         let (state, asks) = what;
+        let view = &self.view_for(e, kernel)?;
         let mut result = Evaluation {
             state,
             asks,
-            verdicts: verdicts(view, &self.past(e)?.sketches),
+            verdicts: verdicts(view, &self.sketches_of(e)?),
             old,
-            new: PairSet::new(),
-            ever: ever(view),
+            ..Evaluation::default()
         };
         if view.total > 0 {
             // Else wrong for no time: no episode.
             let counted = result.counted();
             result.new = old.without(counted.asked).or(counted.wrong());
         }
+        if state {
+            result.ever = ever(view);
+            result.done = DIRTY;
+        }
+        if asks || view.total == 0 {
+            result.done |= KERNEL_DIRTY;
+        }
+        result.changes = result.new != old;
+        result.opens = !result.opened().is_empty();
         Ok(result)
-    }
-
-    /// Counts an evaluation, and tells what became wrong.
-    fn take_result(
-        &mut self,
-        e: u32,
-        view: &FolioView,
-        result: &Evaluation,
-        kept: Option<usize>,
-        env: &dyn Env,
-    ) -> Result<(), Fail> {
-        let entry = self.entry_mut(e)?;
-        entry.wrong = result.new;
-        if result.state {
-            let first = result.ever & !entry.flags;
-            entry.flags = (entry.flags | result.ever) & !DIRTY;
-            self.note_state(view, first);
-        }
-        if result.asks {
-            self.state.counters.add(Counter::EvaluatedKernel);
-        }
-        if result.asks || view.total == 0 {
-            self.entry_mut(e)?.flags &= !KERNEL_DIRTY;
-        }
-        let opened = result.opened();
-        if let Some(at) = kept {
-            let counted = self.tables.count_kept(at, || env.now());
-            let (kept, now) = counted.ok_or(CORRUPT)?;
-            if opened.is_empty() {
-                return Ok(());
-            }
-            if kept.told_before(now) && !env.wants_all() {
-                self.state.counters.add(Counter::ToldBefore);
-                return Ok(());
-            }
-            kept.tell(now);
-        } else {
-            let place = self.place(e)?;
-            let now = u128::from(env.now());
-            self.tables.count(place, &result.counted(), result.state, 1);
-            self.tables.change(place, result.old, result.new, 1, now);
-            if result.asks {
-                self.tables.count_flips(place, &result.verdicts, 1);
-            }
-        }
-        self.tell(e, view, opened, result.verdicts.false_yes, env)
     }
 
     /// Tells which pairs became wrong, if any.
@@ -320,31 +366,23 @@ impl Shard<'_> {
         if opened.is_empty() {
             return Ok(());
         }
-        let past = self.past(e)?;
+        let entry = self.entry(e)?;
         env.disagree(Disagreement {
             view,
-            sketches: &past.sketches,
+            sketches: &self.sketches_of(e)?,
             opened,
             too_high: opened.and(false_yes),
-            operation: past.operation,
-            pid: past.pid,
+            operation: entry.operation,
+            pid: entry.pid,
             records: self.records(e),
         });
         Ok(())
     }
 
-    /// Notes what holds for a new state in counters and figures; `first` has the flags of what holds
-    /// for the first time for this folio.
-    fn note_state(&mut self, view: &FolioView, first: u8) {
-        self.state.counters.add(Counter::Evaluated);
-        if !TABLE_KIND.contains(&view.kind) {
-            self.state.counters.add(Counter::OtherKind);
-        }
+    /// Notes in the figures what holds for the first time for a folio.
+    fn note_first(&mut self, e: u32, first: u8) -> Result<(), Fail> {
+        let kind = self.entry(e)?.kind;
         let figures = &mut self.state.figures;
-        figures.most_mappings = figures.most_mappings.max(view.total);
-        if first == 0 {
-            return;
-        }
         for (flag, folios) in [
             (EVER_SHARED, &mut figures.ever_shared),
             (EVER_MANY, &mut figures.ever_many),
@@ -352,9 +390,10 @@ impl Shard<'_> {
             (EVER_UNALIGNED, &mut figures.ever_unaligned),
         ] {
             if first & flag != 0 {
-                up(folios, view.kind);
+                up(folios, kind);
             }
         }
+        Ok(())
     }
 
     /// Returns which cells the present state of a folio belongs to.
@@ -363,7 +402,7 @@ impl Shard<'_> {
         Ok(Place {
             kind: entry.kind,
             order: entry.order,
-            operation: self.past(e)?.operation,
+            operation: entry.operation,
         })
     }
 
@@ -507,7 +546,7 @@ impl Shard<'_> {
         }
         view.kernel = Some(*kernel);
         view.ask = ask;
-        let verdicts = verdicts(&view, &self.past(entry).ok()?.sketches);
+        let verdicts = verdicts(&view, &self.sketches_of(entry).ok()?);
         Some((view, verdicts))
     }
 

@@ -136,7 +136,7 @@ impl Shard<'_> {
             ..Record::default()
         };
         if is_table(mm) {
-            self.past_mut(e)?.shared_table = true;
+            self.entry_mut(e)?.shared_table = true;
         }
         Ok(r)
     }

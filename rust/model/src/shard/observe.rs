@@ -3,18 +3,17 @@
 //! What a call means to counters that are kept by rmap calls, and to the figures.
 
 use super::apply::{
+    low,
     Part,
     Run, //
 };
-use super::entry::ADOPTED;
+use super::plain::identity;
 use super::shared::number_of;
 use super::{
     Fail,
-    Shard,
-    CORRUPT, //
+    Shard, //
 };
 use crate::bits::{
-    index,
     pages_of_order,
     Pages, //
 };
@@ -30,7 +29,6 @@ use crate::record::{
 use crate::{
     Call,
     Event,
-    History,
     Level,
     Op, //
 };
@@ -82,18 +80,6 @@ impl Apart<'_> {
 }
 
 impl Shard<'_> {
-    /// Returns the past of the folio of an entry.
-    #[inline]
-    pub(crate) fn past(&self, e: u32) -> Result<&History, Fail> {
-        self.history.get(index(e)).ok_or(CORRUPT)
-    }
-
-    /// Returns the past of the folio of an entry, to be changed.
-    #[inline]
-    pub(crate) fn past_mut(&mut self, e: u32) -> Result<&mut History, Fail> {
-        self.history.get_mut(index(e)).ok_or(CORRUPT)
-    }
-
     /// Takes a call on a record along, before it changes anything.
     ///
     /// `vma` is the range of pages that the VMA covers; if it is not known, all of them. Constant
@@ -123,8 +109,7 @@ impl Shard<'_> {
         let pmd_apart = record.entire() && part.level == Level::Pte && from == 0;
         let vma_maps = pmd_apart || apart.next(from, end).is_some();
         let adds = c.op != Op::Remove;
-        // The lower half tells runs apart; 0 is none.
-        let run = u32::try_from(key & u64::from(u32::MAX)).unwrap_or(0).max(1);
+        let run = low(key);
         let new_run = record.run != run || again;
 
         let scan = (part.level == Level::Pte && part.nr < nr_pages && !split).then(|| {
@@ -184,7 +169,7 @@ impl Shard<'_> {
             kind,
             mm: c.mm,
             mm_id: c.mm_id,
-            vma: c.vma,
+            vma: u64::from(identity(c.vma)),
             base: c.base,
             vma_maps,
             entire,
@@ -197,8 +182,8 @@ impl Shard<'_> {
         record.last_end = part.end();
         record.put(TUPLE_LEFT, removes && table_maps);
         record.put(VMA_LEFT, removes && vma_maps);
-        if !self.entry(e)?.has(ADOPTED) {
-            self.past_mut(e)?.sketches.event(&event);
+        if let Some(past) = self.past_mut(e)? {
+            past.sketches.event(&event);
         }
         Ok(())
     }
@@ -210,16 +195,6 @@ impl Shard<'_> {
         record.last_end = 0;
         record.put(TUPLE_LEFT, false);
         record.put(VMA_LEFT, false);
-        Ok(())
-    }
-
-    /// Starts the counters anew, because nothing maps the folio any more; what is left in them is
-    /// noted.
-    pub(crate) fn empty_sketches(&mut self, e: u32) -> Result<(), Fail> {
-        let past = self.history.get_mut(index(e)).ok_or(CORRUPT)?;
-        let figures = &mut self.state.figures;
-        past.sketches
-            .empty(|definition, left| figures.note_rest(definition, left));
         Ok(())
     }
 }

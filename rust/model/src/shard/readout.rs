@@ -104,7 +104,7 @@ impl Shard<'_> {
             ever_partial: entry.has(EVER_PARTIAL),
             ever_unaligned: entry.has(EVER_UNALIGNED),
             adopted: entry.has(ADOPTED),
-            shared_table: self.past(e)?.shared_table,
+            shared_table: entry.shared_table,
             kernel: None,
             pmd_order: self.state.geometry.pmd_order,
             asker_mm: asker.mm,
@@ -184,8 +184,7 @@ impl Shard<'_> {
 
     /// Returns the counters that authors sketched, of the folio at a position.
     pub fn sketches(&self, entry: u32) -> Sketches {
-        self.past(entry)
-            .map_or(Sketches::default(), |past| past.sketches)
+        self.sketches_of(entry).unwrap_or_default()
     }
 
     /// Returns the pairs that answered the last evaluated state of a folio wrongly.

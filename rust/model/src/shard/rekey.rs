@@ -3,6 +3,7 @@
 //! Changes without an rmap call: mappings that move, VMAs that split and merge.
 
 use super::apply::{
+    low,
     pages_in_vma,
     run_key,
     Direction,
@@ -106,15 +107,16 @@ impl Shard<'_> {
 
         let distance = m.new_base.wrapping_sub(m.old_base);
         let key = run_key([Direction::Move.number(), m.mm, distance, 0, 0]);
-        if self.entry(e)?.run != key {
+        if self.entry(e)?.run != low(key) {
             let kernel = self.quick_check(e, env);
             self.evaluate(e, kernel.as_ref(), env)?;
         }
+        self.remember(e)?;
         self.end_run(from)?;
         self.move_part(e, from, part, new, m)?;
-        let past = self.past_mut(e)?;
-        past.operation = Operation::Move;
-        past.pid = m.pid;
+        let entry = self.entry_mut(e)?;
+        entry.operation = Operation::Move;
+        entry.pid = m.pid;
         self.changed(e, key, env)
     }
 
@@ -286,9 +288,9 @@ impl Shard<'_> {
             entry.seq = entry.seq.wrapping_add(1);
             return Ok(true);
         }
-        let past = self.past_mut(e)?;
-        past.operation = Operation::Vma;
-        past.pid = b.pid;
+        let entry = self.entry_mut(e)?;
+        entry.operation = Operation::Vma;
+        entry.pid = b.pid;
         self.changed(e, 0, env)?;
         Ok(true)
     }

@@ -151,6 +151,7 @@ impl Shard<'_> {
         if lookup.here.is_some() {
             return Err(CORRUPT);
         }
+        self.remember(e)?;
         let to = self.new_record(e, mm_of_table(table), table.base, lookup.elsewhere)?;
         self.record_mut(to)?.table = number_of(Some(table));
         self.edit(e, to, part, Step::Up, None)?;

@@ -26,7 +26,6 @@ use crate::{
     Call,
     Counter,
     Env,
-    History,
     Inconsistency,
     Kind,
     Level,
@@ -110,6 +109,33 @@ impl Shard<'_> {
     pub fn call(&mut self, c: &Call, env: &dyn Env) -> Outcome {
         self.state.counters.add(Counter::of_call(c.op, c.level));
         let found = self.find(c.pfn);
+        if let Some(e) = found {
+            match self.call_plain(e, c, env) {
+                Ok(true) => return Outcome::Applied,
+                Ok(false) => {}
+                Err(fail) => return self.give_up(e, fail, env),
+            }
+        }
+        self.call_other(found, c, env)
+    }
+
+    /// Takes a call on a plain folio that is mapped; returns whether it is one.
+    #[inline]
+    fn call_plain(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<bool, Fail> {
+        let entry = self.entry(e)?;
+        let tracked = entry.state == State::Live && entry.order == c.order;
+        let changes = matches!(c.op, Op::Add | Op::Dup | Op::Remove) && c.order > 0;
+        if !tracked || !changes || c.first != 0 || self.may_be_owed(c) || self.too_large(c) {
+            return Ok(false);
+        }
+        match self.plain_way(e, c)? {
+            Some(way) => self.go_plain(e, way, c, env).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes a call that [`Self::call_plain`] does not.
+    fn call_other(&mut self, found: Option<u32>, c: &Call, env: &dyn Env) -> Outcome {
         let at_table = c.table.map(|_| self.call_at_table(found, c));
         let c = at_table.as_ref().unwrap_or(c);
         match found {
@@ -303,7 +329,8 @@ impl Shard<'_> {
         entry.flags = 0;
         entry.run = 0;
         entry.since = env.now();
-        *self.past_mut(e)? = History::default();
+        entry.shared_table = false;
+        self.drop_history(e)?;
         self.state.counters.add(Counter::Restarted);
         up(&mut self.state.figures.folios, c.kind);
         self.take(e, c, env)?;
@@ -372,7 +399,6 @@ impl Shard<'_> {
         entry.state = state;
         entry.since = env.now();
         entry.cookie = env.gp_snapshot();
-        *self.past_mut(e).ok()? = History::default();
         self.hash_entry(e).ok()?;
         match state {
             State::Live => self.state.counters.add(Counter::Tracked),
@@ -452,6 +478,7 @@ impl Shard<'_> {
     fn forget(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
         self.evaluate(e, None, env)?;
         self.close_wrong(e, env)?;
+        self.drop_history(e)?;
         self.pull_drained(e)?;
         self.unhash_entry(e)?;
         self.free_entry(e)
@@ -557,7 +584,7 @@ impl Shard<'_> {
             State::Learning => self.state.counters.sub(Counter::Learning),
             _ => self.pull_drained(e)?,
         }
-        *self.past_mut(e)? = History::default();
+        self.drop_history(e)?;
         let order = self.entry(e)?.order;
         while let Some(r) = position_of(self.entry(e)?.first_record) {
             self.drop_sets(r, order)?;

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an evaluation depends on, as a few words.
+
+use super::entry::ADOPTED;
+use crate::bits::bits_of;
+use crate::memo::{
+    Key,
+    PLAIN_WORDS, //
+};
+use crate::{
+    FolioEntry,
+    FolioView,
+    KernelCounts,
+    Kind,
+    Operation,
+    Sketches, //
+};
+
+/// References from which on an evaluation is not kept: what depends on their number is near.
+const MANY_REFERENCES: u32 = 1 << 28;
+
+/// Returns the flags that the verdicts read of the kernel's counters.
+#[inline]
+fn kernel_flags(k: &KernelCounts) -> u32 {
+    [
+        k.per_page,
+        k.maybe_mapped_shared,
+        k.partially_mapped,
+        k.swapcache,
+        k.anon,
+    ]
+    .into_iter()
+    .fold(1, |flags, flag| (flags << 1) | u32::from(flag))
+}
+
+/// Adds to a key what the verdicts read of the kernel's counters; returns whether it is to be kept.
+#[inline]
+fn add_kernel(key: &mut Key, total: u64, kernel: Option<&KernelCounts>) -> bool {
+    let Some(k) = kernel else {
+        return true;
+    };
+    let flags = kernel_flags(k);
+    key.push_pair(bits_of(k.large), bits_of(k.entire));
+    key.push_pair(bits_of(k.nr_pages_mapped), flags);
+    k.refcount.unsigned_abs() <= MANY_REFERENCES && total <= u64::from(MANY_REFERENCES)
+}
+
+/// Returns the same for a plain folio without a look at its records, if no page is mapped apart
+/// from others, and not by many.
+#[inline]
+pub(crate) fn plain_key(
+    entry: &FolioEntry,
+    kernel: Option<&KernelCounts>,
+    what: (bool, bool),
+) -> Option<[u64; PLAIN_WORDS]> {
+    // Each record is in an MM and a VMA of its own, and maps the whole folio.
+    let nr = entry.nr_records;
+    let others = (entry.mm ^ nr) | (entry.vma ^ nr) | (entry.full ^ nr);
+    let many = (nr | entry.entire | entry.vma_pt) > u32::from(u16::MAX);
+    let more = entry.history | entry.parts | u32::from(entry.shared_table);
+    if others | more != 0 || many || entry.whole.wrapping_add(entry.entire) != nr {
+        return None;
+    }
+    let (model, ask) = what;
+    let flags = u64::from(model)
+        | (u64::from(ask) << 1)
+        | (u64::from(entry.has(ADOPTED)) << 2)
+        | (u64::from(kernel.is_some()) << 3)
+        | (1 << 4);
+    let numbers = (flags << 48)
+        | (u64::from(nr) << 32)
+        | (u64::from(entry.entire) << 16)
+        | u64::from(entry.vma_pt);
+    let (order, kind, operation) = place_bytes(entry.order, entry.kind, entry.operation);
+    let place = u64::from(u32::from_le_bytes([order, kind, operation, 1]));
+    let Some(k) = kernel else {
+        return Some([numbers, place, 0]);
+    };
+    // All counters are those of the state, or it is another key.
+    let few = k.refcount.unsigned_abs() <= MANY_REFERENCES;
+    let same = u32::try_from(k.entire) == Ok(entry.entire);
+    (few && same).then_some([
+        numbers,
+        place | (u64::from(bits_of(k.large)) << 32),
+        u64::from(bits_of(k.nr_pages_mapped)) | (u64::from(kernel_flags(k)) << 32),
+    ])
+}
+
+/// Returns order, type and operation as bytes.
+#[inline]
+fn place_bytes(order: u8, kind: Kind, operation: Operation) -> (u8, u8, u8) {
+    let kind = u8::try_from(kind.index()).unwrap_or(u8::MAX);
+    let operation = u8::try_from(operation.index()).unwrap_or(u8::MAX);
+    (order, kind, operation)
+}
+
+/// Returns all that an evaluation depends on that nobody asks for; `None` if it is not to be kept.
+///
+/// `what` says what is evaluated: the definitions, and those that read the kernel's counters.
+pub(crate) fn key_of(
+    v: &FolioView,
+    sketches: &Sketches,
+    operation: Operation,
+    what: (bool, bool),
+) -> Option<Key> {
+    let (model, ask) = what;
+    let mut key = Key::default();
+    let flags = [
+        false,
+        model,
+        ask,
+        v.adopted,
+        v.kernel.is_some(),
+        v.shared_table,
+        v.asker_mm == 0,
+    ];
+    let flags = flags
+        .into_iter()
+        .fold(1u32, |flags, flag| (flags << 1) | u32::from(flag));
+    let (order, kind, operation) = place_bytes(v.order, v.kind, operation);
+    key.push_pair(flags, u32::from_le_bytes([order, kind, operation, 0]));
+    key.push(v.total);
+    key.push_pair(v.entire, v.mm);
+    key.push_pair(v.vma, v.vma_pt);
+    key.push_pair(v.full, v.first_page);
+    key.push_pair(v.nr_pages_mapped, v.nr_pte_mapped);
+    key.push_pair(v.min_page, v.min_mapped_page);
+    key.push(u64::from(v.max_page));
+    let keep = add_kernel(&mut key, v.total, v.kernel.as_ref());
+    sketches.add_to(&mut key, v);
+    (keep && key.is_whole()).then_some(key)
+}

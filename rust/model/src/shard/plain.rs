@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Folios whose records say all of their past.
+//!
+//! Most folios are mapped as a whole by one MM, and perhaps by a second one for some time. Then what
+//! sketches of counters have come to follows from the records: nothing more is kept, and a call
+//! takes a way of its own, on which nothing is looked at that such folios do not have. Anything else
+//! that happens makes a [`History`] of it first, which stays until the folio is unmapped.
+//!
+//! A folio is *plain* while [`crate::FolioEntry::history`] is 0. Since it was unmapped it was then
+//! mapped by at most two MMs at a time, by one call each, each time all of it; an MM that went was
+//! not the first. A folio that was mapped before it was tracked is plain, too: its sketches are not
+//! known.
+
+use super::apply::{
+    low,
+    run_key,
+    Direction, //
+};
+use super::entry::{
+    ADOPTED,
+    DIRTY,
+    KERNEL_DIRTY, //
+};
+use super::{
+    position_of,
+    Fail,
+    History,
+    Shard,
+    State,
+    CORRUPT, //
+};
+use crate::bits::{
+    index,
+    pages_of_order, //
+};
+use crate::figures::up;
+use crate::record::{
+    Slots,
+    Spread, //
+};
+use crate::{
+    Call,
+    Env,
+    FolioEntry,
+    KernelCounts,
+    Kind,
+    Level,
+    Op,
+    Record,
+    Sketches, //
+};
+
+/// The mapping of a plain folio by an MM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PlainMap {
+    /// Identity of the MM.
+    pub mm: u64,
+    /// The kernel's id of it.
+    pub mm_id: u32,
+    /// The address of page 0 of the folio.
+    pub base: u64,
+    /// Number of mappings.
+    pub nr: u32,
+    /// One entry maps the whole folio.
+    pub entire: bool,
+}
+
+/// The past of a plain folio: it was mapped as a whole by one or two MMs, each by one call.
+///
+/// There may have been others than the second, one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Plain {
+    /// The type of the folio.
+    pub kind: Kind,
+    /// Its order.
+    pub order: u8,
+    /// Order of a PMD of the running kernel.
+    pub pmd_order: u8,
+    /// Identity of the VMA of the first.
+    pub vma: u32,
+    /// Who maps the folio, the first one first.
+    maps: [Option<PlainMap>; 2],
+}
+
+impl Plain {
+    /// Returns the mapping of the MM that mapped the folio first. If it is gone and that state is
+    /// being evaluated, it maps nothing.
+    pub fn first(&self) -> Option<PlainMap> {
+        let [first, _] = self.maps;
+        first
+    }
+
+    /// Returns that of the other one.
+    pub fn second(&self) -> Option<PlainMap> {
+        let [_, second] = self.maps;
+        second
+    }
+
+    /// Returns how many MMs map the folio.
+    pub fn nr(&self) -> i32 {
+        let mapped = self.maps.iter().flatten().filter(|map| map.nr > 0);
+        mapped.fold(0, |nr, _| i32::saturating_add(nr, 1))
+    }
+}
+
+/// Returns the identity of a VMA as it is kept; never 0.
+#[inline]
+pub(crate) fn identity(vma: u64) -> u32 {
+    low(vma.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)).max(1)
+}
+
+impl Record {
+    /// Returns what a record of a plain folio says.
+    fn plain(&self) -> PlainMap {
+        let entire = self.entire();
+        PlainMap {
+            mm: self.mm,
+            mm_id: self.mm_id,
+            base: self.base,
+            nr: if entire { 1 } else { self.nr },
+            entire,
+        }
+    }
+
+    /// Returns whether the record maps the whole folio at this level, and nothing else was noted.
+    #[inline]
+    fn is_plain(&self, level: Level, nr_pages: u32) -> bool {
+        let nr = match level {
+            Level::Entire => 0,
+            Level::Pte => nr_pages,
+        };
+        self.nr == nr
+            && self.entire() == (level == Level::Entire)
+            && self.nr_bounds() == 0
+            && self.table == 0
+    }
+}
+
+/// How a call on a plain folio goes on.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    /// It makes a record.
+    Add,
+    /// It unmakes the record at this position; the run that it belongs to.
+    Remove(u32, u32),
+}
+
+impl Shard<'_> {
+    /// Returns what is kept of the past of a folio, to be changed; `None` if it is plain.
+    pub(crate) fn past_mut(&mut self, e: u32) -> Result<Option<&mut History>, Fail> {
+        match position_of(self.entry(e)?.history) {
+            None => Ok(None),
+            Some(h) => Ok(Some(self.history.get_mut(index(h)).ok_or(CORRUPT)?)),
+        }
+    }
+
+    /// Returns the counters that authors sketched, of a folio.
+    pub(crate) fn sketches_of(&self, e: u32) -> Result<Sketches, Fail> {
+        match position_of(self.entry(e)?.history) {
+            None => Ok(Sketches::plain(&self.plain_of(e)?)),
+            Some(h) => Ok(self.history.get(index(h)).ok_or(CORRUPT)?.sketches),
+        }
+    }
+
+    /// Returns the past of a plain folio; nothing if it is not known.
+    fn plain_of(&self, e: u32) -> Result<Plain, Fail> {
+        let entry = self.entry(e)?;
+        let mut past = Plain {
+            kind: entry.kind,
+            order: entry.order,
+            pmd_order: self.state.geometry.pmd_order,
+            vma: entry.owner,
+            maps: [None; 2],
+        };
+        if entry.state == State::Learning || entry.has(ADOPTED) {
+            return Ok(past);
+        }
+        // The last record is the first in time.
+        if let Some(r) = position_of(entry.first_record) {
+            let record = self.record(r)?;
+            past.maps = match position_of(record.next) {
+                Some(first) => [Some(self.record(first)?.plain()), Some(record.plain())],
+                None => [Some(record.plain()), None],
+            };
+        } else if entry.has(DIRTY) {
+            let gone = PlainMap {
+                mm: u64::MAX,
+                ..PlainMap::default()
+            };
+            past.maps = [Some(gone), None];
+        }
+        Ok(past)
+    }
+
+    /// Makes a history of a plain folio, before something happens that its records do not say.
+    pub(crate) fn remember(&mut self, e: u32) -> Result<(), Fail> {
+        let entry = self.entry(e)?;
+        if entry.history != 0 || entry.has(ADOPTED) || entry.state == State::Learning {
+            return Ok(());
+        }
+        let sketches = self.sketches_of(e)?;
+        let link = self.alloc_history()?;
+        let h = position_of(link).ok_or(CORRUPT)?;
+        self.history.get_mut(index(h)).ok_or(CORRUPT)?.sketches = sketches;
+        self.entry_mut(e)?.history = link;
+        Ok(())
+    }
+
+    /// Starts the counters anew, because nothing maps the folio any more; what is left in them is
+    /// noted. From here on its past is known.
+    pub(crate) fn empty_past(&mut self, e: u32) -> Result<(), Fail> {
+        if let Some(h) = position_of(self.entry(e)?.history) {
+            let past = self.history.get_mut(index(h)).ok_or(CORRUPT)?;
+            let figures = &mut self.state.figures;
+            past.sketches
+                .empty(|definition, left| figures.note_rest(definition, left));
+            self.drop_history(e)?;
+        }
+        let entry = self.entry_mut(e)?;
+        entry.flags &= !ADOPTED;
+        entry.shared_table = false;
+        Ok(())
+    }
+
+    /// Returns how a call goes on that is about the whole of a plain folio and leaves it plain; `None`
+    /// if it is another.
+    #[inline]
+    pub(crate) fn plain_way(&self, e: u32, c: &Call) -> Result<Option<Way>, Fail> {
+        let entry = self.entry(e)?;
+        let nr_pages = pages_of_order(c.order);
+        let shift = u32::from(self.state.geometry.page_shift);
+        let behind = c.base.wrapping_add(u64::from(nr_pages).wrapping_shl(shift));
+        let plain = entry.history == 0 && entry.parts == 0 && !entry.shared_table;
+        let whole = c.nr == nr_pages && c.table.is_none() && c.alt_base.is_none();
+        let covered = c.vma_start <= c.base && c.base < behind && behind <= c.vma_end;
+        if !(plain && whole && covered) {
+            return Ok(None);
+        }
+        if c.op == Op::Remove {
+            self.way_to_remove(entry, c, nr_pages)
+        } else {
+            self.way_to_add(e, entry, c)
+        }
+    }
+
+    /// Returns how mappings come.
+    #[inline]
+    fn way_to_add(&self, e: u32, entry: &FolioEntry, c: &Call) -> Result<Option<Way>, Fail> {
+        let known = !entry.has(ADOPTED);
+        match position_of(entry.first_record) {
+            // A state that could not be evaluated yet still has its sketches.
+            None if entry.has(DIRTY) || c.mm_id == 0 => return Ok(None),
+            None => return Ok(Some(Way::Add)),
+            Some(r) if known => {
+                let first = self.record(r)?;
+                let differs = first.mm_id != c.mm_id && entry.owner != identity(c.vma);
+                if first.next != 0 || first.mm == c.mm || !differs || c.mm_id == 0 {
+                    return Ok(None);
+                }
+            }
+            Some(_) => {
+                let lookup = self.lookup(e, c.mm, c.base)?;
+                if lookup.here.is_some() || lookup.elsewhere {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(Way::Add))
+    }
+
+    /// Returns how mappings go.
+    #[inline]
+    fn way_to_remove(
+        &self,
+        entry: &FolioEntry,
+        c: &Call,
+        nr_pages: u32,
+    ) -> Result<Option<Way>, Fail> {
+        // Only the last one to come may go, so that the first one goes last.
+        let Some(r) = position_of(entry.first_record) else {
+            return Ok(None);
+        };
+        let record = self.record(r)?;
+        if record.mm != c.mm || record.base != c.base || !record.is_plain(c.level, nr_pages) {
+            return Ok(None);
+        }
+        let owns = entry.owner == identity(c.vma);
+        if !entry.has(ADOPTED) && (record.mm_id != c.mm_id || owns != (record.next == 0)) {
+            return Ok(None);
+        }
+        let run = self.plain_run(c, Direction::Remove);
+        Ok((record.run != run).then_some(Way::Remove(r, run)))
+    }
+
+    /// Returns the key of the run of a call that is no part of a PMD split, which is of the first
+    /// page.
+    #[inline]
+    fn plain_run(&self, c: &Call, direction: Direction) -> u32 {
+        let geometry = self.state.geometry;
+        let shift = u32::from(geometry.page_shift).wrapping_add(u32::from(geometry.pmd_order));
+        let table = c.base.wrapping_shr(shift);
+        let (task, caller) = match direction {
+            Direction::Fork => (0, 0),
+            _ => (c.task, c.caller),
+        };
+        low(run_key([direction.number(), task, caller, c.vma, table]))
+    }
+
+    /// Goes that way.
+    #[inline]
+    pub(crate) fn go_plain(
+        &mut self,
+        e: u32,
+        way: Way,
+        c: &Call,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let kernel = self.quick_check(e, env);
+        match way {
+            Way::Add => self.add_plain(e, c, kernel.as_ref(), env),
+            Way::Remove(r, run) => self.remove_plain(e, (r, run), c, kernel.as_ref(), env),
+        }
+    }
+
+    /// Makes the mappings of a call.
+    fn add_plain(
+        &mut self,
+        e: u32,
+        c: &Call,
+        kernel: Option<&KernelCounts>,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let direction = match c.op {
+            Op::Dup => Direction::Fork,
+            _ => Direction::Add,
+        };
+        let run = self.plain_run(c, direction);
+        if self.entry(e)?.run != run {
+            self.evaluate(e, kernel, env)?;
+        }
+        let r = self.new_record(e, c.mm, c.base, false)?;
+        let entire = c.level == Level::Entire;
+        let record = self.record_mut(r)?;
+        record.run = run;
+        record.mm_id = c.mm_id;
+        record.last_end = c.nr;
+        if entire {
+            record.set_entire(true);
+        } else {
+            record.nr = c.nr;
+        }
+        let spread = self.plain_spread(c);
+        let entry = self.entry_mut(e)?;
+        if entire {
+            entry.entire = entry.entire.wrapping_add(1);
+            entry.total = entry.total.wrapping_add(1);
+        } else {
+            entry.whole = entry.whole.wrapping_add(1);
+            entry.total = entry.total.wrapping_add(u64::from(c.nr));
+        }
+        if entry.nr_records == 1 {
+            entry.owner = identity(c.vma);
+        }
+        entry.spread(Spread::default(), spread);
+        self.plain_changed(e, c, run, env)?;
+        self.settle_state(e)
+    }
+
+    /// Unmakes the mappings of a call.
+    fn remove_plain(
+        &mut self,
+        e: u32,
+        (r, run): (u32, u32),
+        c: &Call,
+        kernel: Option<&KernelCounts>,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        let entry = self.entry(e)?;
+        let kind = entry.kind;
+        // Removes of PTEs begin anew behind others, see `starts_again()`.
+        let again = c.level == Level::Pte && kind == Kind::Anon && self.record(r)?.last_end > 0;
+        if entry.run != run || again {
+            self.evaluate(e, kernel, env)?;
+        }
+        up(&mut self.state.figures.remove_runs, kind);
+        let spread = self.plain_spread(c);
+        self.drop_record(e, r)?;
+        let entry = self.entry_mut(e)?;
+        if c.level == Level::Entire {
+            entry.entire = entry.entire.wrapping_sub(1);
+            entry.total = entry.total.wrapping_sub(1);
+        } else {
+            entry.whole = entry.whole.wrapping_sub(1);
+            entry.total = entry.total.wrapping_sub(u64::from(c.nr));
+        }
+        entry.spread(spread, Spread::default());
+        self.plain_changed(e, c, run, env)?;
+        if self.entry(e)?.total == 0 {
+            self.settle_state(e)?;
+            self.evaluate(e, None, env)?;
+        }
+        Ok(())
+    }
+
+    /// Returns over how many VMAs and page tables the mappings of a call spread.
+    #[inline]
+    fn plain_spread(&self, c: &Call) -> Spread {
+        let geometry = self.state.geometry;
+        let slots = Slots::new(c.base, c.order, geometry.page_shift, geometry.pmd_order);
+        Spread::whole(c.level == Level::Entire, &slots)
+    }
+
+    /// Notes that a call has changed a plain folio.
+    #[inline]
+    fn plain_changed(&mut self, e: u32, c: &Call, run: u32, env: &dyn Env) -> Result<(), Fail> {
+        let entry = self.entry_mut(e)?;
+        entry.operation = c.operation;
+        entry.pid = c.pid;
+        entry.cookie = env.gp_snapshot();
+        entry.pending = entry.pending.max(c.pending);
+        entry.run = run;
+        entry.seq = entry.seq.wrapping_add(1);
+        entry.flags |= DIRTY | KERNEL_DIRTY;
+        Ok(())
+    }
+}
