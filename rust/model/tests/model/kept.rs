@@ -3,6 +3,7 @@
 //! Evaluations that are kept change nothing: a shard that evaluates each state anew has the same.
 
 use fmi_model::{
+    Call,
     Counter,
     Kind,
     Op,
@@ -127,4 +128,24 @@ fn the_same_disagreement_is_told_four_times_and_then_each_millisecond() {
         assert_eq!(rig.env.told.get(), told);
         assert_eq!(rig.counter(Counter::ToldBefore), before);
     }
+}
+
+#[test]
+fn a_folio_across_page_tables_is_another_state() {
+    let (mut a, mut b) = (Rig::new(PLENTY), Rig::new(PLENTY));
+    b.keep_nothing();
+    for rig in [&mut a, &mut b] {
+        for base in [0x10_0000, 0x1f_c000, 0x10_0000] {
+            let at = |op| Call {
+                base,
+                vma_start: base,
+                vma_end: base + 0x1_0000,
+                ..call(op, 0, 16)
+            };
+            rig.take(at(Op::Add));
+            rig.take(mapped(at(Op::Remove)));
+        }
+    }
+    assert_eq!(a.cells(), b.cells());
+    assert_eq!(a.operations(), b.operations());
 }

@@ -34,6 +34,7 @@ mod check;
 mod compare;
 mod conformance;
 mod definitions;
+mod digest;
 mod driver;
 mod exact;
 mod examples;
