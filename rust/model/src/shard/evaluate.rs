@@ -121,8 +121,9 @@ impl Shard<'_> {
             .filter(|k| k.order == entry.order)?;
         let expected = Expected::new(entry.kind, entry.total, entry.entire, entry.nr_pte_mapped());
         // A copy that begins between the first look and the reading of the counters changes them;
-        // it is still open, because it has to come by here to take its mappings into the shadow.
-        if !self.quiescent(e, env, WINDOW_SCAN).ok()? {
+        // it is still open, because it has to come by here to take its mappings into the shadow. A
+        // call cannot have begun: it has to come by here, too.
+        if !self.unconcerned(e, env, WINDOW_SCAN).ok()? {
             return None;
         }
         self.state.counters.add(Counter::Checked);

@@ -223,6 +223,21 @@ impl Shard<'_> {
         Ok(())
     }
 
+    /// Takes a call on a plain folio that is mapped; returns whether it is one.
+    #[inline]
+    pub(crate) fn call_plain(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<bool, Fail> {
+        let entry = self.entry(e)?;
+        let tracked = entry.state == State::Live && entry.order == c.order;
+        let changes = matches!(c.op, Op::Add | Op::Dup | Op::Remove) && c.order > 0;
+        if !tracked || !changes || c.first != 0 || self.may_be_owed(c) || self.too_large(c) {
+            return Ok(false);
+        }
+        match self.plain_way(e, c)? {
+            Some(way) => self.go_plain(e, way, c, env).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Returns how a call goes on that is about the whole of a plain folio and leaves it plain; `None`
     /// if it is another.
     #[inline]

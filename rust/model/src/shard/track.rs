@@ -119,21 +119,6 @@ impl Shard<'_> {
         self.call_other(found, c, env)
     }
 
-    /// Takes a call on a plain folio that is mapped; returns whether it is one.
-    #[inline]
-    fn call_plain(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<bool, Fail> {
-        let entry = self.entry(e)?;
-        let tracked = entry.state == State::Live && entry.order == c.order;
-        let changes = matches!(c.op, Op::Add | Op::Dup | Op::Remove) && c.order > 0;
-        if !tracked || !changes || c.first != 0 || self.may_be_owed(c) || self.too_large(c) {
-            return Ok(false);
-        }
-        match self.plain_way(e, c)? {
-            Some(way) => self.go_plain(e, way, c, env).map(|()| true),
-            None => Ok(false),
-        }
-    }
-
     /// Takes a call that [`Self::call_plain`] does not.
     fn call_other(&mut self, found: Option<u32>, c: &Call, env: &dyn Env) -> Outcome {
         let at_table = c.table.map(|_| self.call_at_table(found, c));
