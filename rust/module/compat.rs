@@ -4,7 +4,13 @@
 
 use core::borrow::Borrow;
 
-use kernel::bindings;
+use kernel::{
+    bindings,
+    sync::atomic::{
+        Atomic,
+        AtomicType, //
+    }, //
+};
 
 /// Orders reads before it and reads behind it, as seen by other CPUs.
 ///
@@ -13,6 +19,16 @@ use kernel::bindings;
 pub(crate) fn smp_rmb() {
     // SAFETY: A barrier is safe to call anywhere.
     unsafe { bindings::smp_rmb() };
+}
+
+/// Loads a value, relaxed: what C's `READ_ONCE()` is.
+///
+/// `Atomic::load()` calls a helper of the kernel, which the event path can do without.
+#[inline]
+pub(crate) fn read_once<T: AtomicType + Copy>(value: &Atomic<T>) -> T {
+    // SAFETY: The pointer is valid and aligned, and of no more than a word: a volatile read of it is
+    // what the kernel takes for an atomic one. Whatever is stored is a value of the type.
+    unsafe { value.as_ptr().read_volatile() }
 }
 
 /// Returns the value of a module parameter.

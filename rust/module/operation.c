@@ -13,7 +13,7 @@
  * Whether the MM has no users left (exit, exec), is reaped by the OOM killer,
  * or is being taken down by a fork that failed.
  */
-bool fmi_vma_exiting(const struct vm_area_struct *vma)
+static bool vma_exiting(const struct vm_area_struct *vma)
 {
 	struct mm_struct *mm = vma->vm_mm;
 
@@ -26,7 +26,7 @@ bool fmi_vma_exiting(const struct vm_area_struct *vma)
  * Whether the VMA has left the tree of its MM: vms_gather_munmap_vmas() marks
  * it so before the page tables are cleared. Never without per-VMA locks.
  */
-bool fmi_vma_detached(const struct vm_area_struct *vma)
+static bool vma_detached(const struct vm_area_struct *vma)
 {
 #ifdef CONFIG_PER_VMA_LOCK
 	return !refcount_read(&vma->vm_refcnt);
@@ -40,7 +40,7 @@ bool fmi_vma_detached(const struct vm_area_struct *vma)
  * without per-VMA locks. Lockless, unlike __is_vma_write_locked(): the mmap
  * lock may be held by others, or for read only.
  */
-bool fmi_vma_write_locked(const struct vm_area_struct *vma)
+static bool vma_write_locked(const struct vm_area_struct *vma)
 {
 #ifdef CONFIG_PER_VMA_LOCK
 	return READ_ONCE(vma->vm_lock_seq) ==
@@ -48,6 +48,14 @@ bool fmi_vma_write_locked(const struct vm_area_struct *vma)
 #else
 	return false;
 #endif
+}
+
+void fmi_vma_state_of(const struct vm_area_struct *vma,
+		      struct fmi_vma_state *state)
+{
+	state->exiting = vma_exiting(vma);
+	state->detached = vma_detached(vma);
+	state->write_locked = vma_write_locked(vma);
 }
 
 static DEFINE_PER_CPU(u64 [FMI_MAX_OPERATIONS], fmi_operation_calls);

@@ -10,10 +10,15 @@
 
 struct vm_area_struct;
 
+struct fmi_vma_state {
+	bool exiting;
+	bool detached;
+	bool write_locked;
+};
+
 /* Context: entry of an rmap function, which keeps the VMA. */
-bool fmi_vma_exiting(const struct vm_area_struct *vma);
-bool fmi_vma_detached(const struct vm_area_struct *vma);
-bool fmi_vma_write_locked(const struct vm_area_struct *vma);
+void fmi_vma_state_of(const struct vm_area_struct *vma,
+		      struct fmi_vma_state *state);
 
 /* Calls on tracked folios by operation, per CPU. */
 #define FMI_MAX_OPERATIONS 32

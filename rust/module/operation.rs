@@ -24,6 +24,7 @@ use fmi_model::{
 };
 
 use crate::{
+    compat::read_once,
     hook::{
         args::{
             RmapFunction,
@@ -96,14 +97,13 @@ pub(crate) fn of_call(caller: usize, vma: &Vma<'_>) -> Operation {
 }
 
 fn state_of(vma: &Vma<'_>) -> VmaState {
-    let vma = vma.as_ptr();
+    let mut state = raw::fmi_vma_state::default();
     // SAFETY: A `Vma` is valid, and so is its MM.
-    unsafe {
-        VmaState {
-            exiting: raw::fmi_vma_exiting(vma),
-            detached: raw::fmi_vma_detached(vma),
-            write_locked: raw::fmi_vma_write_locked(vma),
-        }
+    unsafe { raw::fmi_vma_state_of(vma.as_ptr(), &mut state) };
+    VmaState {
+        exiting: state.exiting,
+        detached: state.detached,
+        write_locked: state.write_locked,
     }
 }
 
@@ -118,7 +118,7 @@ fn site_of(caller: usize) -> Option<Site> {
         OVERFLOW.fetch_add(1, Relaxed);
         return None;
     };
-    let mut packed = place.site.load(Relaxed);
+    let mut packed = read_once(&place.site);
     if packed == 0 {
         packed = look_up(caller);
         place.site.store(packed, Relaxed);
@@ -142,7 +142,7 @@ fn place_of(caller: usize) -> Option<&'static Place> {
     for probe in 0..PROBES {
         let place = PLACE.get(hash.wrapping_add(probe) % PLACES)?;
         // ORDERING: The address stands for itself.
-        let mut address = place.address.load(Relaxed);
+        let mut address = read_once(&place.address);
         if address == 0 {
             address = match place.address.cmpxchg(0, caller, Relaxed) {
                 Ok(_) => caller,

@@ -46,6 +46,16 @@ unsigned long fmi_arg(struct ftrace_regs *fregs, unsigned int n)
 	return ftrace_regs_get_argument(fregs, n);
 }
 
+/* The first FMI_RMAP_ARGS arguments. */
+void fmi_rmap_args(struct ftrace_regs *fregs, unsigned long *args)
+{
+	args[0] = ftrace_regs_get_argument(fregs, 0);
+	args[1] = ftrace_regs_get_argument(fregs, 1);
+	args[2] = ftrace_regs_get_argument(fregs, 2);
+	args[3] = ftrace_regs_get_argument(fregs, 3);
+	args[4] = ftrace_regs_get_argument(fregs, 4);
+}
+
 unsigned long fmi_ret(struct ftrace_regs *fregs)
 {
 	return ftrace_regs_get_return_value(fregs);
@@ -82,12 +92,6 @@ unsigned long fmi_fprobe_addr(const struct fprobe *fp, unsigned int n)
 struct mm_struct *fmi_vma_mm(const struct vm_area_struct *vma)
 {
 	return vma->vm_mm;
-}
-
-/* The id that the kernel's owner slots use for the MM. */
-u32 fmi_vma_mm_id(const struct vm_area_struct *vma)
-{
-	return vma->vm_mm->mm_id;
 }
 
 unsigned long fmi_vma_start(const struct vm_area_struct *vma)
@@ -275,6 +279,20 @@ struct task_struct *fmi_current(void)
 int fmi_current_pid(void)
 {
 	return task_pid_nr(current);
+}
+
+/*
+ * The MM of @vma with the id that the kernel's owner slots use for it, and the
+ * running task with its thread id in the initial namespace.
+ */
+void fmi_caller_in(const struct vm_area_struct *vma, struct fmi_caller *caller)
+{
+	struct mm_struct *mm = vma->vm_mm;
+
+	caller->mm = (unsigned long)mm;
+	caller->mm_id = mm->mm_id;
+	caller->task = (unsigned long)current;
+	caller->pid = task_pid_nr(current);
 }
 
 /*

@@ -117,7 +117,9 @@ unsigned int fmi_max_order(void);
 unsigned long fmi_totalram_pages(void);
 
 /* Hook arguments. */
+#define FMI_RMAP_ARGS 5
 unsigned long fmi_arg(struct ftrace_regs *fregs, unsigned int n);
+void fmi_rmap_args(struct ftrace_regs *fregs, unsigned long *args);
 unsigned long fmi_ret(struct ftrace_regs *fregs);
 struct folio *fmi_arg_large_folio(struct ftrace_regs *fregs);
 void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
@@ -134,7 +136,6 @@ void fmi_site_of_event(struct folio *folio, struct page *page, unsigned int nr,
 
 /* VMA fields. */
 struct mm_struct *fmi_vma_mm(const struct vm_area_struct *vma);
-u32 fmi_vma_mm_id(const struct vm_area_struct *vma);
 unsigned long fmi_vma_start(const struct vm_area_struct *vma);
 unsigned long fmi_vma_end(const struct vm_area_struct *vma);
 bool fmi_vma_is_hugetlb(const struct vm_area_struct *vma);
@@ -156,6 +157,14 @@ bool fmi_pfn_to_folio(unsigned long pfn, unsigned long *head_pfn,
 		      unsigned int *kind);
 
 /* Tasks and MMs. */
+struct fmi_caller {
+	unsigned long mm;
+	unsigned long task;
+	u32 mm_id;
+	u32 pid;
+};
+
+void fmi_caller_in(const struct vm_area_struct *vma, struct fmi_caller *caller);
 struct task_struct *fmi_current(void);
 int fmi_current_pid(void);
 bool fmi_current_has_return_stack(void);

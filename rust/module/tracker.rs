@@ -490,6 +490,7 @@ pub(crate) fn kind_of(site: &Site) -> Kind {
 
 /// Returns a call of fork; other calls have a caller and an operation of their own.
 fn call_of(op: Op, site: &Site, vma: &Vma<'_>) -> Call {
+    let caller = vma.caller();
     Call {
         op,
         level: level_of(site),
@@ -498,16 +499,16 @@ fn call_of(op: Op, site: &Site, vma: &Vma<'_>) -> Call {
         kind: kind_of(site),
         first: site.first,
         nr: site.nr,
-        mm: vma.mm() as u64,
-        mm_id: vma.mm_id(),
+        mm: caller.mm as u64,
+        mm_id: caller.mm_id,
         base: site.base as u64,
         table: table_of(site),
         alt_base: None,
         vma: vma.id() as u64,
         vma_start: site.vma_start as u64,
         vma_end: site.vma_end as u64,
-        task: current_task() as u64,
-        pid: current_pid(),
+        task: caller.task as u64,
+        pid: caller.pid,
         operation: Operation::Fork,
         caller: CALLER_FORK,
         kernel_unmapped: site.unmapped,

@@ -26,6 +26,8 @@ use kernel::{
     }, //
 };
 
+use crate::compat::read_once;
+
 #[cfg(CONFIG_KUNIT = "y")]
 mod kunit;
 
@@ -217,7 +219,7 @@ impl Windows {
     /// window's task locked after it had opened the window, or will lock later.
     #[inline]
     pub(crate) fn any_open(&self) -> bool {
-        self.nr.load(Relaxed) != 0
+        read_once(&self.nr) != 0
     }
 
     /// Opens a window for `task`; returns its ticket, or `None` if there is no room.

@@ -51,6 +51,15 @@ impl<'a> Args<'a> {
         unsafe { raw::fmi_arg(self.0, n) }
     }
 
+    /// Returns the arguments of an rmap function.
+    #[inline]
+    fn of_rmap(&self) -> [usize; raw::FMI_RMAP_ARGS as usize] {
+        let mut args = [0; raw::FMI_RMAP_ARGS as usize];
+        // SAFETY: The pointer is valid by the type invariant, and `args` has room for them.
+        unsafe { raw::fmi_rmap_args(self.0, args.as_mut_ptr()) };
+        args
+    }
+
     /// Returns what the hooked function returned; only at its exit.
     pub(super) fn return_value(&self) -> usize {
         // SAFETY: The pointer is valid by the type invariant.
@@ -130,10 +139,13 @@ impl<'a> Vma<'a> {
         unsafe { raw::fmi_vma_mm(self.0) as usize }
     }
 
-    /// Returns the id that the kernel's owner slots use for the MM.
-    pub(crate) fn mm_id(&self) -> u32 {
+    /// Returns who makes a call: the MM and the running task, as identities and with their ids.
+    #[inline]
+    pub(crate) fn caller(&self) -> raw::fmi_caller {
+        let mut caller = raw::fmi_caller::default();
         // SAFETY: Valid by the type invariant, and so is its MM.
-        unsafe { raw::fmi_vma_mm_id(self.0) }
+        unsafe { raw::fmi_caller_in(self.0, &mut caller) };
+        caller
     }
 
     /// Returns the first address.
@@ -256,23 +268,20 @@ impl<'a> RmapCall<'a> {
         dst: usize,
     ) -> Option<Self> {
         const NONE: usize = usize::MAX;
+        let [_, a, b, c, d] = args.of_rmap();
         // (page, nr, vma, address, new): arguments of the prototypes, in order.
         let (page, nr, vma, addr, new) = match function {
-            RmapFunction::AddAnonPtes => {
-                (args.get(1), args.get(2), args.get(3), args.get(4), false)
-            }
-            RmapFunction::AddAnonPmd => (args.get(1), 0, args.get(2), args.get(3), false),
-            RmapFunction::AddNewAnon => (folio.0 as usize, 0, args.get(1), args.get(2), true),
-            RmapFunction::AddFilePtes | RmapFunction::RemovePtes => {
-                (args.get(1), args.get(2), args.get(3), NONE, false)
-            }
+            RmapFunction::AddAnonPtes => (a, b, c, d, false),
+            RmapFunction::AddAnonPmd => (a, 0, b, c, false),
+            RmapFunction::AddNewAnon => (folio.0 as usize, 0, a, b, true),
+            RmapFunction::AddFilePtes | RmapFunction::RemovePtes => (a, b, c, NONE, false),
             RmapFunction::AddFilePmd
             | RmapFunction::AddFilePud
             | RmapFunction::RemovePmd
-            | RmapFunction::RemovePud => (args.get(1), 0, args.get(2), NONE, false),
-            RmapFunction::MoveAnon => (folio.0 as usize, 0, args.get(1), dst, false),
+            | RmapFunction::RemovePud => (a, 0, b, NONE, false),
+            RmapFunction::MoveAnon => (folio.0 as usize, 0, a, dst, false),
             RmapFunction::HugetlbAddAnon | RmapFunction::HugetlbAddNewAnon => {
-                (folio.0 as usize, 0, args.get(1), NONE, false)
+                (folio.0 as usize, 0, a, NONE, false)
             }
         };
         let vma = vma as *mut bindings::vm_area_struct;

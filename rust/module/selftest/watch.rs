@@ -15,6 +15,7 @@ use kernel::{
 
 use crate::{
     backend::Backend,
+    compat::read_once,
     hook::{
         args::{
             ProgressCall,
@@ -106,7 +107,7 @@ impl Hook {
     /// Notes a call, if it is of the session that is watched. Any context.
     #[inline]
     pub(crate) fn saw(self) {
-        let session = SESSION.load(Relaxed);
+        let session = read_once(&SESSION);
         if session != 0 {
             self.saw_in(session);
         }
