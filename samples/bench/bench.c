@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Counts the instructions that the kernel takes for each folio that it forks, unmaps, moves,
+ * copies, or faults in. To be run in a guest whose time counts instructions (FMI_ICOUNT=1,
+ * see scripts/boot); elsewhere the numbers are nanoseconds, or ticks.
+ *
+ * bench [-m MODE,...] [-k KIND,...] [-s SIZE,...] [-r ROUNDS] [-c]: a line for each cell:
+ * mode, kind, size, folios, instructions per folio, (most - least) of the rounds per folio, and with
+ * -c, if the module is on, rmap calls per folio. From each cell is subtracted what the mode costs
+ * with nothing mapped: that is the line of size "none", for all folios together.
+ */
+#include <getopt.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "fmi_ksft.h"
+#include "fmi_util.h"
+
+#define MIB (1UL << 20)
+#define MAX_ROUNDS 99
+
+/* Shared with the children. */
+static struct {
+	uint64_t from, to;
+	double calls_from, calls_to;
+	bool count_calls;
+} *now;
+
+static const char *only_modes, *only_kinds, *only_sizes;
+static int rounds = 7;
+static bool with_calls;
+
+/* The other files of the selftests report by this. */
+void fmi_fail_at(const char *file, int line, const char *fmt, ...)
+{
+	va_list args;
+
+	fflush(stdout);
+	fprintf(stderr, "bench: %s:%d: ", file, line);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	_exit(1);
+}
+
+void fmi_note(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+}
+
+void fmi_skip(const char *fmt, ...)
+{
+	(void)fmt;
+	_exit(KSFT_SKIP);
+}
+
+/* The counter itself, which no clocksource can change: with -icount it counts instructions. */
+static uint64_t ticks(void)
+{
+#if defined(__x86_64__)
+	return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+	uint64_t freq, count;
+
+	asm volatile("mrs %0, cntfrq_el0" : "=r" (freq));
+	asm volatile("isb; mrs %0, cntvct_el0" : "=r" (count) : : "memory");
+	return count * (1000000000 / freq);
+#else
+#error "no counter is known for this architecture"
+#endif
+}
+
+/* All rmap calls that the module has seen: on tracked classes, and on others. */
+static double all_calls(void)
+{
+	static char text[1 << 17];
+	double sum = 0;
+
+	if (fmi_read("stats", text, sizeof(text)) <= 0)
+		return 0;
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+		const char *value = strchr(line, ':');
+
+		if (value && (!strncmp(line, "calls_", 6) || !strncmp(line, "events_", 7)))
+			sum += strtod(value + 1, NULL);
+	}
+	return sum;
+}
+
+void begin(void)
+{
+	if (now->count_calls)
+		now->calls_from = all_calls();
+	now->from = ticks();
+}
+
+void end(void)
+{
+	now->to = ticks();
+	if (now->count_calls)
+		now->calls_to = all_calls();
+}
+
+static bool wanted(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *at = list; at; at = strchr(at, ',')) {
+		at += *at == ',';
+		if (!strncmp(at, name, len) && (!at[len] || at[len] == ','))
+			return true;
+	}
+	return !list;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* The median of the rounds; two more come first that nobody looks at. */
+static uint64_t measure(const struct bench_mode *mode, struct bench_cell *c, uint64_t *spread)
+{
+	uint64_t got[MAX_ROUNDS];
+
+	for (int i = -2; i < rounds; i++) {
+		/* What others have to do, they do now: FIFO leaves them nothing later. */
+		msleep(20);
+		mode->run(c);
+		if (i >= 0)
+			got[i] = now->to - now->from;
+	}
+	qsort(got, (size_t)rounds, sizeof(got[0]), compare);
+	*spread = got[rounds - 1] - got[0];
+	return got[rounds / 2];
+}
+
+static double count_calls(const struct bench_mode *mode, struct bench_cell *c)
+{
+	now->count_calls = true;
+	mode->run(c);
+	now->count_calls = false;
+	return now->calls_to - now->calls_from;
+}
+
+static void print_cell(const struct bench_mode *mode, struct bench_cell *c, const char *size,
+		       uint64_t fixed)
+{
+	unsigned long nr = c->empty ? 1 : c->nr;
+	uint64_t spread, got = measure(mode, c, &spread);
+
+	printf("%s\t%s\t%s\t%lu\t%.1f\t%.1f", mode->name, kind_name(c->kind), size, nr,
+	       ((double)got - (double)fixed) / (double)nr, (double)spread / (double)nr);
+	if (with_calls)
+		printf("\t%.3f", count_calls(mode, c) / (double)nr);
+	putchar('\n');
+	fflush(stdout);
+}
+
+static uint64_t fixed_cost(const struct bench_mode *mode, struct bench_cell *c)
+{
+	uint64_t spread;
+
+	return measure(mode, c, &spread);
+}
+
+static void bench_mode(const struct bench_mode *mode, enum fmi_kind kind)
+{
+	static const struct {
+		const char *name;
+		unsigned long bytes;
+		bool by_pmd;
+	} sizes[] = {
+		{ "none", 0, false }, { "4K", 4096, false }, { "16K", 16384, false },
+		{ "64K", 65536, false }, { "256K", 262144, false }, { "1M", MIB, false },
+		{ "2M", 2 * MIB, false }, { "pmd", 2 * MIB, true },
+	};
+	uint64_t fixed = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct bench_cell c = { .kind = kind, .len = 16 * MIB, .empty = i == 0 };
+
+		c.size = c.empty ? pgsz : sizes[i].bytes;
+		c.nr = c.len / c.size;
+		c.order = (unsigned int)__builtin_ctzl(c.size) - pgshift;
+		c.by_pmd = sizes[i].by_pmd;
+		/* A file has its 2M folios mapped by PMDs, whatever the mode. */
+		if (kind != FMI_ANON && c.order == pmd_order && !c.by_pmd)
+			continue;
+		if (!mode->has(&c) || (i && !wanted(only_sizes, sizes[i].name)))
+			continue;
+		if (c.order && kind != FMI_FILE && !thp_size_exists(kind, c.order))
+			continue;
+		cell_open(&c);
+		if (c.empty)
+			fixed = fixed_cost(mode, &c);
+		if (i || wanted(only_sizes, sizes[i].name))
+			print_cell(mode, &c, sizes[i].name, c.empty ? 0 : fixed);
+		cell_close(&c);
+	}
+}
+
+static void be_alone(void)
+{
+	struct sched_param param = { .sched_priority = 1 };
+
+	fmi_assert(!sched_setscheduler(0, SCHED_FIFO, &param), "sched_setscheduler");
+	write_text("/proc/sys/kernel/sched_rt_runtime_us", "-1");
+}
+
+int main(int argc, char **argv)
+{
+	static const enum fmi_kind kinds[] = { FMI_ANON, FMI_FILE, FMI_SHMEM };
+	int opt;
+
+	if (!(personality(0xffffffff) & ADDR_NO_RANDOMIZE)) {
+		personality(ADDR_NO_RANDOMIZE);
+		execv("/proc/self/exe", argv);
+	}
+	while ((opt = getopt(argc, argv, "m:k:s:r:c")) != -1) {
+		if (opt == 'm')
+			only_modes = optarg;
+		else if (opt == 'k')
+			only_kinds = optarg;
+		else if (opt == 's')
+			only_sizes = optarg;
+		else if (opt == 'r')
+			rounds = atoi(optarg);
+		else if (opt == 'c')
+			with_calls = true;
+		else
+			return 2;
+	}
+	fmi_assert(rounds > 0 && rounds <= MAX_ROUNDS, "-r is from 1 to %d", MAX_ROUNDS);
+	fmi_util_init();
+	now = mmap(NULL, pgsz, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	fmi_assert(now != MAP_FAILED, "no memory");
+	thp_save();
+	be_alone();
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		for (unsigned int m = 0; m < nr_modes; m++) {
+			if (wanted(only_modes, modes[m].name) &&
+			    wanted(only_kinds, kind_name(kinds[k])))
+				bench_mode(&modes[m], kinds[k]);
+		}
+	}
+	thp_restore();
+	return 0;
+}
