@@ -521,6 +521,9 @@ pub(crate) struct RmapHook(pub(crate) Arc<Tracker>);
 impl entry::Handler for RmapHook {
     #[inline]
     fn entry(&self, ip: usize, caller: usize, args: Args<'_>) {
+        if cfg!(fmi_nothing) {
+            return;
+        }
         let Some(folio) = args.large_folio() else {
             return;
         };
