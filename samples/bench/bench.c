@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Counts the instructions that the kernel takes for each folio that it forks, unmaps, moves,
- * copies, or faults in. To be run in a guest whose time counts instructions (FMI_ICOUNT=1,
- * see scripts/boot); elsewhere the numbers are nanoseconds, or ticks.
+ * Counts the instructions that the kernel takes for each folio that it forks, unmaps, moves, copies
+ * or faults in. To be run in a guest whose time is a count of instructions (FMI_ICOUNT=1, see
+ * scripts/boot); elsewhere the numbers are nanoseconds, or ticks.
  *
- * bench [-m MODE,...] [-k KIND,...] [-s SIZE,...] [-r ROUNDS] [-c]: a line for each cell:
- * mode, kind, size, folios, instructions per folio, (most - least) of the rounds per folio, and with
- * -c, if the module is on, rmap calls per folio. From each cell is subtracted what the mode costs
- * with nothing mapped: that is the line of size "none", for all folios together.
+ * bench [-m MODE,...] [-k KIND,...] [-s SIZE,...] [-r ROUNDS] [-c] [-p]: a line for each cell:
+ * mode, kind, size, folios, instructions per folio, (most - least) of the rounds per folio, and
+ * with -c, if the module is on, rmap calls per folio. From each cell is subtracted what the mode
+ * costs with nothing mapped: that is the line of size "none", for all folios together.
+ * -p: another process reads the module's `stats` whenever we do not measure. -v: all rounds.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <sched.h>
-#include <stdarg.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -34,40 +37,10 @@ static struct {
 } *now;
 
 static const char *only_modes, *only_kinds, *only_sizes;
-static int rounds = 7;
-static bool with_calls;
+static int rounds = 5;
+static bool with_calls, verbose;
 
-/* The other files of the selftests report by this. */
-void fmi_fail_at(const char *file, int line, const char *fmt, ...)
-{
-	va_list args;
-
-	fflush(stdout);
-	fprintf(stderr, "bench: %s:%d: ", file, line);
-	va_start(args, fmt);
-	vfprintf(stderr, fmt, args);
-	va_end(args);
-	fputc('\n', stderr);
-	_exit(1);
-}
-
-void fmi_note(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	vfprintf(stderr, fmt, args);
-	va_end(args);
-	fputc('\n', stderr);
-}
-
-void fmi_skip(const char *fmt, ...)
-{
-	(void)fmt;
-	_exit(KSFT_SKIP);
-}
-
-/* The counter itself, which no clocksource can change: with -icount it counts instructions. */
+/* The counter itself, whatever the clocksource: with -icount it counts instructions. */
 static uint64_t ticks(void)
 {
 #if defined(__x86_64__)
@@ -102,8 +75,11 @@ static double all_calls(void)
 
 void begin(void)
 {
-	if (now->count_calls)
+	if (now->count_calls) {
+		/* The first time, a child gets its copy of what this writes to. */
+		all_calls();
 		now->calls_from = all_calls();
+	}
 	now->from = ticks();
 }
 
@@ -133,18 +109,28 @@ static int compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-/* The median of the rounds; two more come first that nobody looks at. */
+/*
+ * The median of the rounds; some more come first that nobody looks at: many with nothing mapped,
+ * which is quickly done, and what all others are measured against.
+ */
 static uint64_t measure(const struct bench_mode *mode, struct bench_cell *c, uint64_t *spread)
 {
+	int first = c->empty && mode->prepare ? -20 : -2;
 	uint64_t got[MAX_ROUNDS];
 
-	for (int i = -2; i < rounds; i++) {
+	for (int i = first; i < rounds; i++) {
+		if (mode->prepare && (i == first || !mode->keeps))
+			mode->prepare(c);
 		/* What others have to do, they do now: FIFO leaves them nothing later. */
 		msleep(20);
 		mode->run(c);
+		if (verbose)
+			fprintf(stderr, " %llu", (unsigned long long)(now->to - now->from));
 		if (i >= 0)
 			got[i] = now->to - now->from;
 	}
+	if (verbose)
+		fprintf(stderr, " %s\n", mode->name);
 	qsort(got, (size_t)rounds, sizeof(got[0]), compare);
 	*spread = got[rounds - 1] - got[0];
 	return got[rounds / 2];
@@ -152,31 +138,38 @@ static uint64_t measure(const struct bench_mode *mode, struct bench_cell *c, uin
 
 static double count_calls(const struct bench_mode *mode, struct bench_cell *c)
 {
+	if (mode->prepare && !mode->keeps)
+		mode->prepare(c);
 	now->count_calls = true;
 	mode->run(c);
 	now->count_calls = false;
 	return now->calls_to - now->calls_from;
 }
 
-static void print_cell(const struct bench_mode *mode, struct bench_cell *c, const char *size,
-		       uint64_t fixed)
-{
-	unsigned long nr = c->empty ? 1 : c->nr;
-	uint64_t spread, got = measure(mode, c, &spread);
+struct result {
+	double cost, calls;
+};
 
-	printf("%s\t%s\t%s\t%lu\t%.1f\t%.1f", mode->name, kind_name(c->kind), size, nr,
-	       ((double)got - (double)fixed) / (double)nr, (double)spread / (double)nr);
-	if (with_calls)
-		printf("\t%.3f", count_calls(mode, c) / (double)nr);
-	putchar('\n');
-	fflush(stdout);
-}
-
-static uint64_t fixed_cost(const struct bench_mode *mode, struct bench_cell *c)
+/* Measures a cell, and prints it, less `fixed`, if somebody wants it. */
+static struct result bench_cell(const struct bench_mode *mode, struct bench_cell *c,
+				const char *size, struct result fixed)
 {
+	double nr = c->empty ? 1 : (double)c->nr;
+	struct result got = { 0 };
 	uint64_t spread;
 
-	return measure(mode, c, &spread);
+	got.cost = (double)measure(mode, c, &spread);
+	if (with_calls)
+		got.calls = count_calls(mode, c);
+	if (!wanted(only_sizes, size))
+		return got;
+	printf("%s\t%s\t%s\t%.0f\t%.1f\t%.1f", mode->name, kind_name(c->kind), size, nr,
+	       (got.cost - fixed.cost) / nr, (double)spread / nr);
+	if (with_calls)
+		printf("\t%.3f", (got.calls - fixed.calls) / nr);
+	putchar('\n');
+	fflush(stdout);
+	return got;
 }
 
 static void bench_mode(const struct bench_mode *mode, enum fmi_kind kind)
@@ -190,10 +183,10 @@ static void bench_mode(const struct bench_mode *mode, enum fmi_kind kind)
 		{ "64K", 65536, false }, { "256K", 262144, false }, { "1M", MIB, false },
 		{ "2M", 2 * MIB, false }, { "pmd", 2 * MIB, true },
 	};
-	uint64_t fixed = 0;
+	struct result fixed = { 0 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		struct bench_cell c = { .kind = kind, .len = 16 * MIB, .empty = i == 0 };
+		struct bench_cell c = { .kind = kind, .len = 8 * MIB, .empty = i == 0 };
 
 		c.size = c.empty ? pgsz : sizes[i].bytes;
 		c.nr = c.len / c.size;
@@ -208,11 +201,28 @@ static void bench_mode(const struct bench_mode *mode, enum fmi_kind kind)
 			continue;
 		cell_open(&c);
 		if (c.empty)
-			fixed = fixed_cost(mode, &c);
-		if (i || wanted(only_sizes, sizes[i].name))
-			print_cell(mode, &c, sizes[i].name, c.empty ? 0 : fixed);
+			fixed = bench_cell(mode, &c, "none", fixed);
+		else
+			bench_cell(mode, &c, sizes[i].name, fixed);
 		cell_close(&c);
 	}
+}
+
+/* Reads `stats` whenever the CPU is free. */
+static void start_reader(void)
+{
+	static char text[1 << 17];
+	pid_t pid = fork();
+
+	fmi_assert(pid >= 0, "fork: %s", strerror(errno));
+	if (pid)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (getppid() != 1) {
+		fmi_assert(fmi_read("stats", text, sizeof(text)) > 0, "stats cannot be read");
+		msleep(1);
+	}
+	_exit(0);
 }
 
 static void be_alone(void)
@@ -232,7 +242,7 @@ int main(int argc, char **argv)
 		personality(ADDR_NO_RANDOMIZE);
 		execv("/proc/self/exe", argv);
 	}
-	while ((opt = getopt(argc, argv, "m:k:s:r:c")) != -1) {
+	while ((opt = getopt(argc, argv, "m:k:s:r:cpv")) != -1) {
 		if (opt == 'm')
 			only_modes = optarg;
 		else if (opt == 'k')
@@ -243,6 +253,10 @@ int main(int argc, char **argv)
 			rounds = atoi(optarg);
 		else if (opt == 'c')
 			with_calls = true;
+		else if (opt == 'p')
+			start_reader();
+		else if (opt == 'v')
+			verbose = true;
 		else
 			return 2;
 	}

@@ -30,13 +30,16 @@ void cell_close(struct bench_cell *c);
 void cell_map(struct bench_cell *c);
 void cell_touch(const struct bench_cell *c);
 void cell_populate(struct bench_cell *c);
-/* Gives the range back. */
+/* Gives the range back, or one that was moved elsewhere. */
 void cell_unmap(struct bench_cell *c, char *where);
 
 struct bench_mode {
 	const char *name;
 	/* Is there such a cell? */
 	bool (*has)(const struct bench_cell *c);
+	/* Before each round; if a round keeps all as it was, before the first. NULL: nothing. */
+	void (*prepare)(struct bench_cell *c);
+	bool keeps;
 	/* Does it once, and calls begin() and end() around what counts. */
 	void (*run)(struct bench_cell *c);
 };

@@ -21,7 +21,7 @@ static char *reserve(unsigned long len)
 	return (char *)(((uintptr_t)mem + pmd_size - 1) & ~(pmd_size - 1));
 }
 
-/* One write makes one folio; xfs gives it the size of the write. */
+/* One write makes one folio; xfs gives it the size of the write, if it is within one extent. */
 static void write_file(struct bench_cell *c)
 {
 	const char *dir = getenv("FMI_FILE_DIR");
@@ -32,6 +32,8 @@ static void write_file(struct bench_cell *c)
 	c->fd = mkostemp(path, O_CLOEXEC);
 	fmi_assert(c->fd >= 0 && data, "%s: %s", path, strerror(errno));
 	unlink(path);
+	fmi_assert(!fallocate(c->fd, 0, 0, (off_t)(c->len + pgsz)), "fallocate: %s",
+		   strerror(errno));
 	memset(data, 1, c->size);
 	for (unsigned long at = 0; at < c->len; at += c->size)
 		fmi_assert(pwrite(c->fd, data, c->size, (off_t)at) == (ssize_t)c->size,
@@ -65,8 +67,11 @@ void cell_open(struct bench_cell *c)
 	c->fd = -1;
 	c->mem = reserve(4 * c->len + 4 * pmd_size);
 	c->other = c->mem + 2 * c->len + 2 * pmd_size;
-	/* One fault maps one folio: not its neighbours, and no less than all of it. */
-	snprintf(bytes, sizeof(bytes), "%lu", c->size);
+	/*
+	 * One fault of a file maps one folio: not its neighbours, and no less than all of it. The
+	 * program itself is a file, too, so that a child should map no more than it needs.
+	 */
+	snprintf(bytes, sizeof(bytes), "%lu", c->kind == FMI_ANON ? pgsz : c->size);
 	write_text("/sys/kernel/debug/fault_around_bytes", bytes);
 	if (c->order && c->kind != FMI_FILE)
 		thp_only(c->kind, c->order, "always");
