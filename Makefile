@@ -6,10 +6,10 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 SUITE ?= trixie
 ARCH ?= x86_64
 
-export MEM SMP FLAVOUR KERNEL RELEASE UPDATE RUSTC BINDGEN LIMIT JOBS MINUTES SEED
+export MEM SMP FLAVOUR KERNEL RELEASE UPDATE RUSTC BINDGEN LIMIT JOBS MINUTES SEED RECORD
 
 .DEFAULT_GOAL := modules
-PHONY := modules install uninstall kdir kernel run vm test test-all storm check clean distclean help
+PHONY := modules install uninstall kdir kernel run vm test test-all storm bench bench-check check clean distclean help
 
 # --- on a real machine ---
 
@@ -55,6 +55,9 @@ test-all:
 
 storm:
 	@scripts/storm $(SUITE) $(ARCH)
+
+bench bench-check:
+	@scripts/$@ $(SUITE) $(ARCH)
 
 check:
 	@scripts/check $(SUITE)

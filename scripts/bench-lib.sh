@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Measuring in a guest.  Sourced by "bench" and "bench-check", after lib.sh.
+
+# ebpf_program: builds the eBPF program and its loader. The loader needs no library: bpftool writes
+# it as C; the program is for any kernel that has its types in BTF.
+ebpf_program() {
+	local cc log=$LOGDIR/ebpf-$SUITE-${WORK##*/}.log
+	kit root "$SUITE" clang libbpf-dev bpftool
+	cc=$TRIPLET-$(sed -n 's/^HOSTCC=//p' "$WORK/kmake.vars")
+	mkdir -p "$LOGDIR"
+	in_root make --no-print-directory -C "$TOP/samples" CC="$cc" OUT="$WORK/samples" EBPF="$WORK/ebpf" \
+		"$WORK/samples/bench_ebpf" >"$log" 2>&1 || die "the eBPF program was not built" "the whole log: $log"
+}
+
+# enter_state STATE: the guest's commands that bring it into a state; $1 is then the option of
+# samples/bench that belongs to it.
+# shellcheck disable=SC2016 # expanded in the guest
+enter_state() {
+	case $1 in
+	none | again) echo 'set --' ;;
+	loaded) echo 'modprobe folio_mapcount || exit; set --' ;;
+	nothing) echo 'insmod /fmi/nothing.ko selftest=0 scan=0 enable=1 || exit; set --' ;;
+	enabled) echo 'modprobe folio_mapcount selftest=0 enable=1 || exit; set -- -c' ;;
+	polled) echo 'modprobe folio_mapcount selftest=0 enable=1 || exit; set -- -p' ;;
+	ebpf)
+		echo '/samples/bench_ebpf >/run/ebpf & ebpf=$!
+			until grep -q attached /run/ebpf; do kill -0 $ebpf || exit; sleep 0.1; done
+			set --'
+		;;
+	esac
+}
+
+# leave_state STATE: and those that bring it back.
+# shellcheck disable=SC2016 # expanded in the guest
+leave_state() {
+	case $1 in
+	none | again) ;;
+	ebpf) echo 'kill $ebpf; wait $ebpf' ;;
+	*) echo 'rmmod folio_mapcount || exit' ;;
+	esac
+}
+
+# measure FILE STATES OPTION...: boots a guest, brings it into the states one after the other, and
+# writes to FILE what samples/bench prints there, after a line that names kernel and state.
+# $EXTRA: a directory laid over the guest's root.
+measure() {
+	local file=$1 states=$2 state commands=''
+	shift 2
+	for state in $states; do
+		commands+="$(enter_state "$state")
+			echo \"# \$(uname -r) $ARCH $state\"
+			/samples/bench \"\$@\" $* || exit
+			$(leave_state "$state")
+		"
+	done
+	FMI_SKIP_BUILD=1 FMI_PROGRAMS=samples FMI_EXTRA=${EXTRA:-} FMI_ICOUNT=1 FMI_NAME=bench FMI_LIMIT=${FMI_LIMIT:-7200} \
+		kit guest-run "$SUITE" "$ARCH" "$commands" >"$file"
+}
