@@ -90,6 +90,16 @@ kernel_release() { cat "$WORK/release"; }
 # source_series: the series of Linux that $SOURCE is of, as 7.3.
 source_series() { sed -nE 's/^(VERSION|PATCHLEVEL) = //p' "$SOURCE/Makefile" | paste -sd.; }
 
+# series_patches: the patches for $SOURCE, in their order: those of its series of Linux, without the
+# cover letter.
+series_patches() {
+	local series
+	series=$(source_series)
+	[[ -d $TOP/patches/$series ]] || die "there are no patches for Linux $series" \
+		"there are some for: $(cd "$TOP/patches" && echo [0-9]*/ | tr -d /)"
+	grep -ls '^diff ' "$TOP/patches/$series"/*.patch
+}
+
 # need_space MIB WHAT: asks for free space up front, not half way through.
 need_space() {
 	local free
