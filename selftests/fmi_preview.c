@@ -75,14 +75,7 @@ void pv_begin(void)
 	select_text("all\n");
 }
 
-/* What /proc says about a process. */
-struct proc {
-	long long rss, pss, private; /* kB */
-	long long exclusive;	     /* entries */
-	long long mapmax;	     /* -1: this kernel has no numa_maps */
-};
-
-static void read_rollup(pid_t pid, struct proc *p)
+static void read_rollup(pid_t pid, struct pv_proc *p)
 {
 	static char rollup[1 << 14];
 	char path[64];
@@ -118,7 +111,7 @@ static long long exclusive_in(int fd, unsigned long start, unsigned long end)
 	return nr;
 }
 
-static void read_pagemap(pid_t pid, struct proc *p)
+static void read_pagemap(pid_t pid, struct pv_proc *p)
 {
 	char path[64], line[512];
 	FILE *maps;
@@ -141,7 +134,7 @@ static void read_pagemap(pid_t pid, struct proc *p)
 	close(fd);
 }
 
-static void read_numa(pid_t pid, struct proc *p)
+static void read_numa(pid_t pid, struct pv_proc *p)
 {
 	char path[64], line[1024];
 	FILE *maps;
@@ -162,7 +155,14 @@ static void read_numa(pid_t pid, struct proc *p)
 	fclose(maps);
 }
 
-static bool same(pid_t pid, const struct proc *p, bool tell)
+void pv_read_proc(pid_t pid, struct pv_proc *p)
+{
+	read_rollup(pid, p);
+	read_pagemap(pid, p);
+	read_numa(pid, p);
+}
+
+bool pv_same(pid_t pid, const struct pv_proc *p, bool note)
 {
 	const struct {
 		const char *name;
@@ -180,7 +180,7 @@ static bool same(pid_t pid, const struct proc *p, bool tell)
 		if (values[i].want < 0 || got == values[i].want)
 			continue;
 		ok = false;
-		if (tell)
+		if (note)
 			fmi_note("process %d: %s=%lld, /proc says %lld", pid, values[i].name, got,
 				 values[i].want);
 	}
@@ -189,14 +189,12 @@ static bool same(pid_t pid, const struct proc *p, bool tell)
 
 void pv_check_proc(pid_t pid, const char *what)
 {
-	struct proc p;
+	struct pv_proc p;
 
 	for (int i = 0; i < ATTEMPTS; i++) {
 		pv_read();
-		read_rollup(pid, &p);
-		read_pagemap(pid, &p);
-		read_numa(pid, &p);
-		if (same(pid, &p, i == ATTEMPTS - 1))
+		pv_read_proc(pid, &p);
+		if (pv_same(pid, &p, i == ATTEMPTS - 1))
 			return;
 	}
 	fmi_fail("%s: process %d as it is differs from /proc", what, pid);
@@ -245,6 +243,11 @@ static void change(const char *what, const char *name, long long want)
 	fmi_note("%s: %s changed by %lld, want %lld", what, name, got, want);
 }
 
+long long pv_differs(long long nr)
+{
+	return fmi_page_mapcounts() ? nr : 0;
+}
+
 /* What one actor's mappings of the folio are, and would be. */
 struct part {
 	long long private, private_would; /* pages */
@@ -267,16 +270,17 @@ static void add_page(const struct fmi_expect *e, const struct ex_values *v, int 
 		     struct part *p)
 {
 	long long unit = (long long)pgsz * PSS_UNIT;
+	bool per_page = fmi_page_mapcounts();
 	bool shared = v->mm > 1;
-	bool exclusive = v->page[looked] == 1;
+	bool exclusive = per_page ? v->page[looked] == 1 : !shared;
 
-	p->private += v->page[page] == 1;
+	p->private += per_page ? v->page[page] == 1 : !shared;
 	p->private_would += !shared;
 	p->exclusive += exclusive;
 	p->exclusive_would += !shared;
 	p->lost += exclusive && shared;
 	p->gained += !exclusive && !shared;
-	p->pss_error += unit / average(e, v) - unit / v->page[page];
+	p->pss_error += pv_differs(unit / average(e, v) - unit / v->page[page]);
 }
 
 static void count_actor(const struct fmi_expect *e, const struct ex_values *v, int who,
@@ -317,7 +321,7 @@ static int mapmax_vmas(const struct fmi_expect *e, const struct ex_values *v, in
 		else if (most)
 			nr += average(e, v) < most;
 	}
-	return nr;
+	return (int)pv_differs(nr);
 }
 
 static void check_kpagecount(const struct fmi_expect *e, const struct ex_values *v,
@@ -329,10 +333,10 @@ static void check_kpagecount(const struct fmi_expect *e, const struct ex_values 
 
 	page_counts(e->pfn, (unsigned long)e->nr, counts);
 	for (int i = 0; i < e->nr; i++) {
-		sum += v->page[i];
+		sum += would - pv_differs(would - v->page[i]);
 		real += (long long)counts[i];
-		higher += would > v->page[i];
-		lower += would < v->page[i];
+		higher += pv_differs(would > v->page[i]);
+		lower += pv_differs(would < v->page[i]);
 	}
 	if (!v->total) /* the folio may be something else by now */
 		return;
@@ -350,9 +354,10 @@ static void check_statistics(const struct fmi_expect *e, const struct ex_values 
 {
 	bool anon = e->kind == FMI_ANON;
 	long long kb = (long long)pgsz / 1024;
-	long long mapped = v->nr_pages_mapped;
-	long long extra = mapped ? e->nr - mapped : 0;
-	bool partial = extra > 0;
+	long long unmapped = v->total ? e->nr - v->nr_pages_mapped : 0;
+	long long extra = pv_differs(unmapped);
+	long long mapped = v->nr_pages_mapped + unmapped - extra;
+	bool partial = unmapped > 0;
 	bool certain = partial && !v->entire && v->total < e->nr;
 
 	change(what, "tracked_folios", mapped > 0);
@@ -365,10 +370,12 @@ static void check_statistics(const struct fmi_expect *e, const struct ex_values 
 	change(what, "partial_file_folios", !anon && partial);
 	change(what, "partial_anon_certain_folios", anon && certain);
 	change(what, "partial_anon_unnoticed_folios", anon && partial && !certain);
-	change(what, "partial_anon_unnoticed_kb", anon && partial && !certain ? extra * kb : 0);
-	/* The kernel of today notices when a page goes. */
+	change(what, "partial_anon_unnoticed_kb",
+	       anon && partial && !certain ? unmapped * kb : 0);
+	/* With a mapcount per page the kernel notices when a page goes. */
 	if (e->order > 1)
-		change(what, "partial_anon_flagged_folios", anon && partial);
+		change(what, "partial_anon_flagged_folios",
+		       anon && (fmi_page_mapcounts() ? partial : certain));
 	fmi_eq(pv_figure("anon_pages_would_kb") - pv_figure("anon_pages_kb"),
 	       pv_figure("anon_pages_tracked_extra_kb"), "AnonPages would be");
 	fmi_eq(pv_figure("mapped_would_kb") - pv_figure("mapped_kb"),

@@ -26,6 +26,18 @@ void pv_begin(void);
  * certain whether it is mapped shared.
  */
 void pv_check(struct fmi_scene *s, const char *what);
+/* By how much a figure would be another: by nothing, where the kernel is built so already. */
+long long pv_differs(long long nr);
+/* What /proc says about a process. */
+struct pv_proc {
+	long long rss, pss, private; /* kB */
+	long long exclusive;	     /* entries */
+	long long mapmax;	     /* -1: this kernel has no numa_maps */
+};
+/* From smaps_rollup, pagemap, numa_maps. */
+void pv_read_proc(pid_t pid, struct pv_proc *p);
+/* Does what pv_read() has read say the same? Notes what differs, if told to. */
+bool pv_same(pid_t pid, const struct pv_proc *p, bool note);
 /* Checks one process as it is: smaps_rollup, pagemap, numa_maps. */
 void pv_check_proc(pid_t pid, const char *what);
 /* The same for /proc/meminfo. */

@@ -9,6 +9,7 @@ use fmi_model::preview::{
     mapped_pages,
     smaps,
     FolioCounts,
+    Rule,
     PSS_SHIFT, //
 };
 use fmi_model::KernelCounts;
@@ -217,16 +218,15 @@ impl Walk<'_> {
             Ok(n) if n > 0 => pages.saturating_mul(page) / n,
             _ => 0,
         };
-        let [now, _] = self.rules;
-        let once = part(u64::from(m.nr), counts.page_mapcount(m.page, now));
         if m.order == 0 {
+            let [now, _] = self.rules;
+            let once = part(u64::from(m.nr), counts.page_mapcount(m.page, now));
             shares.small = shares.small.saturating_add(once);
             return;
         }
         if tracked {
             return;
         }
-        shares.untracked = shares.untracked.saturating_add(once);
         let k = KernelCounts {
             order: m.order,
             large: m.large,
@@ -234,8 +234,18 @@ impl Walk<'_> {
             nr_pages_mapped: m.nr_pages_mapped,
             ..KernelCounts::default()
         };
+        // What is counted of the folio as a whole is the share of each of its mappings.
+        let whole = |pages: u32| part(u64::from(pages) * u64::from(m.mappings), m.large);
         let [now, then] = self.rules.map(|rule| mapped_pages(&k, rule));
-        let extra = u64::from(then.saturating_sub(now)) * u64::from(m.mappings);
-        shares.untracked_extra = shares.untracked_extra.saturating_add(part(extra, m.large));
+        let once = match self.rules {
+            [Rule::PageMapcount, _] => {
+                let count = counts.page_mapcount(m.page, Rule::PageMapcount);
+                part(u64::from(m.nr), count)
+            }
+            [Rule::NoPageMapcount, _] => whole(now),
+        };
+        shares.untracked = shares.untracked.saturating_add(once);
+        let extra = whole(then.saturating_sub(now));
+        shares.untracked_extra = shares.untracked_extra.saturating_add(extra);
     }
 }

@@ -2,7 +2,9 @@
 
 //! Sums over the tracked folios: changes 1, 4 and 7.
 //!
-//! The shadow only says which folios there are; all numbers are the kernel's.
+//! The shadow only says which folios there are; all numbers are the kernel's. But a kernel without
+//! mapcounts per page does not know how many pages of a folio are mapped, as change 7 asks: the
+//! shadow does.
 
 use kernel::prelude::*;
 
@@ -94,7 +96,7 @@ impl<'a> Tracked<'a> {
         };
         let env = tracker.env();
         let mut list =
-            KVVec::<(u64, bool, Option<KernelCounts>)>::with_capacity(CHUNK, GFP_KERNEL)?;
+            KVVec::<(u64, u32, bool, Option<KernelCounts>)>::with_capacity(CHUNK, GFP_KERNEL)?;
         for i in 0.. {
             let mut from = 0;
             loop {
@@ -110,15 +112,19 @@ impl<'a> Tracked<'a> {
                             // Under the lock the last remove cannot pass: the folio stays.
                             let counts = env.kernel_of(view.pfn, view.order);
                             let would = would_be_flagged(&view, &shard.sketches(entry));
+                            let folio = (view.pfn, view.nr_pages_mapped, would, counts);
                             // Cannot fail: there is room.
-                            let _ = list.push((view.pfn, would, counts), GFP_NOWAIT);
+                            let _ = list.push(folio, GFP_NOWAIT);
                         }
                     }
                     Some(())
                 });
-                for (pfn, would, counts) in &list {
+                for (pfn, mapped, would, counts) in &list {
                     match counts {
-                        Some(k) => tracked.folio(*pfn, k, *would, geometry.pmd_order),
+                        Some(k) => {
+                            let mapped = i64::from(*mapped);
+                            tracked.folio(*pfn, k, mapped, *would, geometry.pmd_order);
+                        }
                         None => tracked.figures.add(Figure::TrackedGone, 1),
                     }
                 }
@@ -133,7 +139,7 @@ impl<'a> Tracked<'a> {
         Ok(tracked)
     }
 
-    fn folio(&mut self, pfn: u64, k: &KernelCounts, would: bool, pmd_order: u8) {
+    fn folio(&mut self, pfn: u64, k: &KernelCounts, mapped: i64, would: bool, pmd_order: u8) {
         self.figures.add(Figure::TrackedFolios, 1);
         let [now, then] = self.rules.map(|rule| i64::from(mapped_pages(k, rule)));
         let kind = usize::from(!k.anon);
@@ -148,7 +154,7 @@ impl<'a> Tracked<'a> {
         if then != now {
             self.memcgs.add(pfn, k.order, k.anon, then - now);
         }
-        self.partial(k, would, now);
+        self.partial(k, would, if k.per_page { now } else { mapped });
         self.kpagecount(pfn, k);
     }
 
