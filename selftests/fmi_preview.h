@@ -34,6 +34,7 @@ struct pv_proc {
 	long long exclusive;	     /* entries */
 	long long mapmax;	     /* -1: this kernel has no numa_maps */
 };
+
 /* From smaps_rollup, pagemap, numa_maps. */
 void pv_read_proc(pid_t pid, struct pv_proc *p);
 /* Does what pv_read() has read say the same? Notes what differs, if told to. */
