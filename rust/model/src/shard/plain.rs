@@ -300,6 +300,11 @@ impl Shard<'_> {
         if record.mm != c.mm || record.base != c.base || !record.is_plain(c.level, nr_pages) {
             return Ok(None);
         }
+        // The state without it is not evaluated while a copy may hold more: until then its past lasts.
+        let waits = record.next == 0 && (c.pending | entry.pending) != 0;
+        if waits && !entry.has(ADOPTED) {
+            return Ok(None);
+        }
         let owns = entry.owner == identity(c.vma);
         if !entry.has(ADOPTED) && (record.mm_id != c.mm_id || owns != (record.next == 0)) {
             return Ok(None);

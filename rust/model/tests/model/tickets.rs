@@ -3,10 +3,13 @@
 //! Fork copies whose walk has not come to what they copied: tickets, touch and skip.
 
 use fmi_model::{
+    Answer,
     Call,
     Counter,
+    DefinitionId,
     Op,
     Outcome,
+    Question,
     State, //
 };
 
@@ -86,6 +89,34 @@ fn a_state_is_not_evaluated_while_a_copy_may_hold_more() {
     rig.close();
     rig.with(|shard, env| shard.settle(0, 100, env));
     assert_eq!(rig.counter(Counter::Evaluated), 2);
+}
+
+/// All pages go and come back while a copy may hold more: who was the first is not forgotten.
+#[test]
+fn what_comes_back_while_a_copy_is_open_has_its_past() {
+    let mut rig = Rig::new(PLENTY);
+    rig.take(call(Op::Add, 0, 16));
+    rig.open(3, 7, 0x10_0000, 0x11_0000);
+    rig.take(Call {
+        pending: 3,
+        ..mapped(call(Op::Remove, 0, 16))
+    });
+    rig.take(Call {
+        caller: 2,
+        ..mapped(call(Op::Add, 0, 16))
+    });
+    rig.close();
+    rig.with(|shard, env| {
+        shard.settle(0, 100, env);
+        let e = shard.find(pfn(1)).unwrap();
+        let (view, sketches) = (shard.view(e).unwrap(), shard.sketches(e));
+        for id in [DefinitionId::Creator, DefinitionId::OwnerVma] {
+            let info = id.info().unwrap();
+            assert_eq!(info.value_of(&view, &sketches), Some(16), "{}", info.name);
+            let shared = info.answer_of(&view, &sketches, Question::Shared);
+            assert_eq!(shared, Answer::No, "{}", info.name);
+        }
+    });
 }
 
 #[test]
