@@ -24,7 +24,7 @@ mod census;
 mod check;
 #[expect(unsafe_code, reason = "per-CPU counters")]
 mod class;
-#[expect(unsafe_code, reason = "barriers")]
+#[expect(unsafe_code, reason = "barriers and relaxed loads")]
 mod compat;
 mod control;
 mod coverage;

@@ -378,7 +378,7 @@ fn has_counted(tracker: &Tracker, counter: &str) -> bool {
     let mut counters = Counters::new();
     tracker
         .table
-        .for_each_state(|state, _| counters.merge(state.counters()));
+        .for_each_state(|state| counters.merge(state.counters()));
     COUNTERS
         .into_iter()
         .any(|(one, name)| name == counter && counters.get(one) != 0)

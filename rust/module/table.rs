@@ -299,13 +299,20 @@ impl Table {
         }
     }
 
-    /// Calls `f` with counters, figures and tables of each shard, under its spinlock.
-    pub(crate) fn for_each_state(&self, mut f: impl FnMut(&ShardState, &Tables<'_>)) {
+    /// Calls `f` with counters and figures of each shard, under its spinlock.
+    pub(crate) fn for_each_state(&self, mut f: impl FnMut(&ShardState)) {
+        for shard in &self.shards {
+            f(&shard.lock().state);
+        }
+    }
+
+    /// Calls `f` with the tables of each shard, in which all evaluations are, under its spinlock.
+    pub(crate) fn for_each_table(&self, mut f: impl FnMut(&Tables<'_>)) {
         for shard in &self.shards {
             let slot = &mut *shard.lock();
             let mut tables = slot.tables.tables();
             tables.flush();
-            f(&slot.state, &tables);
+            f(&tables);
         }
     }
 

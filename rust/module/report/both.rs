@@ -118,7 +118,7 @@ fn show_second(second: &Tracker, m: &SeqFile) {
     let mut counters = Counters::new();
     second
         .table
-        .for_each_state(|state, _| counters.merge(state.counters()));
+        .for_each_state(|state| counters.merge(state.counters()));
     for (counter, name) in COUNTERS {
         let shown = name == "tracked_folios" || LEFT_OUT.iter().any(|of| name.starts_with(of));
         if shown {

@@ -38,7 +38,7 @@ impl File<Control> for Stats {
         let mut counters = Counters::new();
         tracker
             .table
-            .for_each_state(|state, _| counters.merge(state.counters()));
+            .for_each_state(|state| counters.merge(state.counters()));
         let sum = |prefix: &str| -> u64 {
             COUNTERS
                 .iter()

@@ -122,7 +122,7 @@ pub(super) fn sums(
 ) -> Result<KVVec<Cell>> {
     let mut sums = KVVec::from_elem(Cell::default(), NR_PAIRS, GFP_KERNEL)?;
     let max_order = tracker.table.geometry().max_order;
-    tracker.table.for_each_state(|_, tables| {
+    tracker.table.for_each_table(|tables| {
         for kind in TABLE_KIND {
             for order in (0..=max_order).filter(|order| wanted(kind, *order)) {
                 for (pair, sum) in sums.iter_mut().enumerate() {
@@ -175,7 +175,7 @@ fn cell_at(tracker: &Tracker, line: u64) -> Option<(usize, fmi_model::Kind, u8, 
     let mut sum = Cell::default();
     tracker
         .table
-        .for_each_state(|_, tables| sum.merge(&tables.cell(pair, kind, order)));
+        .for_each_table(|tables| sum.merge(&tables.cell(pair, kind, order)));
     Some((pair, kind, order, sum))
 }
 
@@ -225,7 +225,7 @@ fn operation_at(
     let mut sum = OperationCell::default();
     tracker
         .table
-        .for_each_state(|_, tables| sum.merge(&tables.operation(pair, *operation)));
+        .for_each_table(|tables| sum.merge(&tables.operation(pair, *operation)));
     Some((*id, *question, *operation, sum))
 }
 

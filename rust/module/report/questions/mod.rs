@@ -72,7 +72,7 @@ fn figures_of(tracker: &Tracker) -> Result<KBox<Figures>> {
     let mut figures = KBox::new(Figures::default(), GFP_KERNEL)?;
     tracker
         .table
-        .for_each_state(|state, _| figures.merge(state.figures()));
+        .for_each_state(|state| figures.merge(state.figures()));
     Ok(figures)
 }
 
