@@ -3,6 +3,12 @@
 #
 # Measuring in a guest.  Sourced by "bench" and "bench-check", after lib.sh.
 
+# record_stock_only: numbers that are kept are those of the newest stock kernel.
+record_stock_only() {
+	[[ -z ${RECORD:-} || -z $KERNEL$RELEASE$FLAVOUR ]] ||
+		die "RECORD=1 is for the newest stock kernel" "give no KERNEL=, RELEASE= or FLAVOUR= with it"
+}
+
 # ebpf_program: builds the eBPF program and its loader. The loader needs no library: bpftool writes
 # it as C; the program is for any kernel that has its types in BTF.
 ebpf_program() {

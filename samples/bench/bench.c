@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -110,8 +111,28 @@ static int compare(const void *a, const void *b)
 }
 
 /*
- * The median of the rounds; some more come first that nobody looks at: many with nothing mapped,
- * which is quickly done, and what all others are measured against.
+ * Sleeps until a tick of the timer has just passed: what takes less than until the next one is
+ * measured without any. What others have to do, they do now: FIFO leaves them nothing later.
+ */
+static void wait_for_tick(void)
+{
+	const long tick = 1000000000 / 250, behind = tick / 16;
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_nsec += 5 * tick - t.tv_nsec % tick + behind;
+	if (t.tv_nsec >= 1000000000) {
+		t.tv_nsec -= 1000000000;
+		t.tv_sec++;
+	}
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+		;
+}
+
+/*
+ * The least of the rounds: what disturbs one only adds to it. Some more come first that nobody
+ * looks at: many with nothing mapped, which is quickly done, and what all others are measured
+ * against.
  */
 static uint64_t measure(const struct bench_mode *mode, struct bench_cell *c, uint64_t *spread)
 {
@@ -121,8 +142,7 @@ static uint64_t measure(const struct bench_mode *mode, struct bench_cell *c, uin
 	for (int i = first; i < rounds; i++) {
 		if (mode->prepare && (i == first || !mode->keeps))
 			mode->prepare(c);
-		/* What others have to do, they do now: FIFO leaves them nothing later. */
-		msleep(20);
+		wait_for_tick();
 		mode->run(c);
 		if (verbose)
 			fprintf(stderr, " %llu", (unsigned long long)(now->to - now->from));
@@ -133,7 +153,7 @@ static uint64_t measure(const struct bench_mode *mode, struct bench_cell *c, uin
 		fprintf(stderr, " %s\n", mode->name);
 	qsort(got, (size_t)rounds, sizeof(got[0]), compare);
 	*spread = got[rounds - 1] - got[0];
-	return got[rounds / 2];
+	return got[0];
 }
 
 static double count_calls(const struct bench_mode *mode, struct bench_cell *c)

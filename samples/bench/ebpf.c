@@ -21,7 +21,7 @@ int main(void)
 	}
 	puts("attached");
 	fflush(stdout);
-	pause();
-	rmap_bpf__destroy(rmap);
-	return 0;
+	/* A signal ends it, and takes the programs away. */
+	for (;;)
+		pause();
 }
