@@ -3,8 +3,8 @@
 //! What `/proc` and the memory statistics say about a folio on a kernel with CONFIG_PAGE_MAPCOUNT,
 //! and what they would say with CONFIG_NO_PAGE_MAPCOUNT.
 //!
-//! Each rule is that of Linux 7.2, whose source is named beside it, integer arithmetic included.
-//! The seven changes are those of the RFC of 2026-04-12,
+//! Each rule is that of Linux 7.2 and 7.3, whose source is named beside it, integer arithmetic
+//! included. The seven changes are those of the RFC of 2026-04-12,
 //! `20260412-mapcount-v1-0-05e8dfab52e0@kernel.org`. Here is arithmetic on counters that somebody
 //! else read: nothing of the shadow.
 
