@@ -306,13 +306,18 @@ impl Table {
         }
     }
 
-    /// Calls `f` with the tables of each shard, in which all evaluations are, under its spinlock.
+    /// Brings the evaluations that are kept into the tables, shard by shard.
+    pub(crate) fn flush_tables(&self) {
+        for shard in &self.shards {
+            shard.lock().tables.tables().flush();
+        }
+    }
+
+    /// Calls `f` with the tables of each shard, under its spinlock. They are as they were when
+    /// [`Table::flush_tables`] was last called, or later.
     pub(crate) fn for_each_table(&self, mut f: impl FnMut(&Tables<'_>)) {
         for shard in &self.shards {
-            let slot = &mut *shard.lock();
-            let mut tables = slot.tables.tables();
-            tables.flush();
-            f(&tables);
+            f(&shard.lock().tables.tables());
         }
     }
 
