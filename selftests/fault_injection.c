@@ -3,6 +3,9 @@
  * Allocations that fail (failslab, fail_page_alloc; CONFIG_FAULT_INJECTION): each one in turn while
  * the module is loaded, switched on, read and told to look through page tables, then all over the
  * machine. What cannot be done is refused with ENOMEM, and what is tracked stays exact.
+ *
+ * An fprobe of our own is there all the time: if the first one runs out of memory, the kernel
+ * registers none any more until it is booted again (Documentation/kernel/fgraph-enomem.rst).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +25,7 @@
 #include "fmi_util.h"
 
 #define DEBUGFS "/sys/kernel/debug/"
+#define TRACEFS "/sys/kernel/tracing/"
 /* Allocation number n of the thread fails; reads as what is left of n. */
 #define NTH "/proc/thread-self/fail-nth"
 /* No more allocations than this are tried. */
@@ -45,6 +50,22 @@ static void end_faults(void)
 		set(faults[i], "probability", "0");
 }
 
+static void keep_an_fprobe(void)
+{
+	if (access(TRACEFS "dynamic_events", F_OK) &&
+	    mount("tracefs", TRACEFS, "tracefs", 0, NULL))
+		fmi_skip("no tracefs");
+	if (write_text(TRACEFS "dynamic_events", "f:fmi_kept/exit vfs_fsync%return") <= 0)
+		fmi_skip("no fprobe events");
+	fmi_assert(write_text(TRACEFS "events/fmi_kept/exit/enable", "1") > 0, "cannot probe");
+}
+
+static void drop_the_fprobe(void)
+{
+	write_text(TRACEFS "events/fmi_kept/exit/enable", "0");
+	write_text(TRACEFS "dynamic_events", "-:fmi_kept/exit");
+}
+
 /* Allocations of any kind and size may fail. */
 static void begin_faults(void)
 {
@@ -63,6 +84,9 @@ static void begin_faults(void)
 	set("fail_page_alloc", "ignore-gfp-highmem", "N");
 	if (access(NTH, F_OK))
 		fmi_skip("no fail-nth in this kernel");
+	/* The case before this one may have left it. */
+	drop_the_fprobe();
+	keep_an_fprobe();
 }
 
 static int nth = -1;
@@ -113,7 +137,7 @@ static int write_fd(int fd, const char *what)
 {
 	ssize_t len = (ssize_t)strlen(what);
 
-	return pwrite(fd, what, (size_t)len, 0) == len ? 0 : -errno;
+	return write(fd, what, (size_t)len) == len ? 0 : -errno;
 }
 
 static int read_fd(int fd)
@@ -436,5 +460,8 @@ static const struct fmi_test tests[] = {
 
 int main(int argc, char **argv)
 {
-	return fmi_run(argc, argv, tests, ARRAY_SIZE(tests));
+	int status = fmi_run(argc, argv, tests, ARRAY_SIZE(tests));
+
+	drop_the_fprobe();
+	return status;
 }
