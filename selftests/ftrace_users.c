@@ -21,10 +21,16 @@
 		  "vma_adjust_trans_huge __pte_alloc"
 
 /*
- * In 7.2 the graph tracer's users with index 0 are told of the exits of functions that only others
- * traced, and fprobe warns of that once: only functions that both trace.
+ * The graph tracer's users with index 0 are told of the exits of functions that only others
+ * traced, and fprobe warns of that once (Documentation/kernel/fgraph-bit0.rst): only functions
+ * that both trace.
  */
-#define GRAPHED "copy_page_range copy_huge_pmd move_page_tables vma_adjust_trans_huge"
+static const char *graphed(void)
+{
+	return fmi_tracepoints() ?
+		       "vma_adjust_trans_huge" :
+		       "copy_page_range copy_huge_pmd move_page_tables vma_adjust_trans_huge";
+}
 
 static void trace(const char *file, const char *value)
 {
@@ -138,7 +144,7 @@ static void function_graph(struct fmi_scene *s)
 {
 	nobody_traces();
 	again(s);
-	start_tracer("function_graph", GRAPHED);
+	start_tracer("function_graph", graphed());
 	beside(s);
 }
 
@@ -146,7 +152,7 @@ static void function_graph(struct fmi_scene *s)
 static void function_graph_first(struct fmi_scene *s)
 {
 	nobody_traces();
-	start_tracer("function_graph", GRAPHED);
+	start_tracer("function_graph", graphed());
 	again(s);
 	s_populate(s);
 	work(s);
