@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -329,6 +331,111 @@ static void unseen(struct fmi_scene *s)
 	fmi_assert(fmi_write("reset", "stats") > 0, "reset");
 }
 
+static void run_on(pid_t pid, int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	fmi_assert(!sched_setaffinity(pid, sizeof(set), &set), "processor %d: %s", cpu,
+		   strerror(errno));
+}
+
+/* What is zapped first when the process exits. */
+static long do_map_below(unsigned long va, unsigned long len, unsigned long b, unsigned long c)
+{
+	char *mem = mmap((void *)va, len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	(void)b;
+	(void)c;
+	if (mem == MAP_FAILED)
+		return -errno;
+	madvise(mem, len, MADV_NOHUGEPAGE);
+	for (unsigned long at = 0; at < len; at += pgsz)
+		mem[at] = 1;
+	return 0;
+}
+
+/* Has a process no MM any more, but is not at its end yet? */
+static bool is_exiting(pid_t pid)
+{
+	char path[64], state;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	if (read_text(path, text, sizeof(text)) <= 0 || strncmp(text, "0 ", 2))
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	return read_text(path, text, sizeof(text)) > 0 &&
+	       sscanf(text, "%*d (%*[^)]) %c", &state) == 1 && state == 'R';
+}
+
+/* Lets the exiting process go on when the scan has waited for it for a while. */
+static void __attribute__((noreturn)) let_go(pid_t other)
+{
+	for (;;) {
+		msleep(20);
+		if (fmi_read("scan", text, sizeof(text)) > 0 && strstr(text, "state: settling"))
+			break;
+	}
+	msleep(4000);
+	kill(other, SIGKILL);
+	_exit(0);
+}
+
+/* A process that exits has no MM any more, and may map for long what it has not got round to. */
+static void exiting(struct fmi_scene *s)
+{
+	volatile int *runs = mmap(NULL, pgsz, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+				  -1, 0);
+	pid_t other, helper;
+	double end;
+	int nr = 0;
+
+	fmi_assert(runs != MAP_FAILED, "no memory");
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		fmi_skip("one processor");
+	mapped_before(s);
+	p_start(2);
+	s_map(s, 2, s->va, s->size, 0);
+	p_read(2, s->va, 1);
+	ex_learn(&s->e, 2);
+	fmi_eq(p_call(2, do_map_below, 1UL << 32, 256UL << 20, 0, 0), 0, "mmap");
+	/* It gets little of a processor that another one has, and next to nothing when it exits. */
+	run_on(0, 0);
+	run_on(p_pid(2), 1);
+	fmi_assert(!setpriority(PRIO_PROCESS, (id_t)p_pid(2), 19), "nice: %s", strerror(errno));
+	other = fork();
+	fmi_assert(other >= 0, "fork: %s", strerror(errno));
+	if (!other) {
+		run_on(0, 1);
+		for (;;)
+			*runs = 1;
+	}
+	while (!*runs)
+		msleep(1);
+	kill(p_pid(2), SIGKILL);
+	for (end = now_seconds() + 20; !is_exiting(p_pid(2)) && now_seconds() < end; nr++)
+		;
+	fmi_assert(is_exiting(p_pid(2)), "looked %d times: it does not leave", nr);
+	setpriority(PRIO_PROCESS, (id_t)other, -5);
+	helper = fork();
+	fmi_assert(helper >= 0, "fork: %s", strerror(errno));
+	if (!helper)
+		let_go(other);
+
+	switch_to("1");
+	fmi_eq(waitpid(helper, NULL, WNOHANG), helper, "the scan did not wait: its helper");
+	waitpid(other, NULL, 0);
+	scanned("done");
+	fmi_eq(number("unseen_mm"), 0, "unseen_mm");
+	fmi_eq(number("attempts"), 1, "attempts");
+	p_gone(2);
+	ex_exit(&s->e, 2);
+	fmi_assert(fmi_covered() > 0, "nothing is tracked");
+	s_check(s, "the process is gone");
+}
+
 static const struct fmi_test tests[] = {
 	{ "whole", whole, ON_EACH },
 	{ "forked_before", forked_before, ON_EACH },
@@ -336,6 +443,7 @@ static const struct fmi_test tests[] = {
 	{ "shared_at_odd_places", shared_at_odd_places, (ON_SHMEM | ON_FILE) | NOT_ORDER1 },
 	{ "killed", killed, ON_ANON | PMD_ONLY },
 	{ "unseen", unseen, ON_SHMEM | ORDER4_ONLY },
+	{ "exiting", exiting, ON_SHMEM | ORDER4_ONLY | LONG },
 	{ "refused", refused, ON_ONCE },
 	{ "in_a_storm", in_a_storm, ON_ONCE | LONG },
 	{ "nothing_is_left", nothing_is_left, ON_ONCE },

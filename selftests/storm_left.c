@@ -58,6 +58,15 @@ void storm_left_nothing(void)
 	fmi_audit("all");
 }
 
+/* Says of each reason for which folios are lost how many were. */
+static void say_why(void)
+{
+	fmi_assert(fmi_read("stats", text, sizeof(text)) > 0, "cannot read stats");
+	for (const char *line = text; (line = strstr(line, "\nlost_")); line++)
+		if (atoll(strchr(line, ' ')))
+			fmi_note("%.*s", (int)strcspn(line + 1, "\n"), line + 1);
+}
+
 void storm_lost_nothing(void)
 {
 	long long blind = fmi_stat("blind_calls");
@@ -66,6 +75,8 @@ void storm_lost_nothing(void)
 	/* What a blind task forks during a scan is an MM that was not seen. */
 	if (blind)
 		lost = fmi_stat("lost_window") + fmi_stat("lost_unseen_mm");
+	if (fmi_stat("lost") != lost)
+		say_why();
 	fmi_eq(fmi_stat("lost"), lost, "lost");
 	if (blind)
 		fmi_note("%lld calls of tasks that were being forked: %lld folios lost", blind,

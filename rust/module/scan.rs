@@ -20,6 +20,10 @@ use kernel::{
             Relaxed, //
         },
         Mutex, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
     }, //
 };
 
@@ -45,7 +49,8 @@ use crate::{
     walk::{
         walk_some,
         Visitor, //
-    }, //
+    },
+    who::Leaving, //
 };
 
 /// Most times that a list of MMs is made.
@@ -57,9 +62,13 @@ const MAX_ATTEMPTS: u64 = 3;
 /// Most times that folios are tried whose counters did not stand still.
 const MAX_ROUNDS: u32 = 64;
 
-/// Rounds after which a folio whose counters differ is given up. An MM that is exiting has no task any
-/// more, and still maps what it has not zapped yet: each round is a grace period in which it may.
+/// Rounds after which a folio whose counters differ is given up: each is a grace period, in which
+/// somebody who still has the last reference to an MM without tasks may let it go.
 const PATIENCE: u32 = 40;
+
+/// Longest time, in milliseconds, that is waited for tasks that leave their MMs: it has no task any
+/// more, and still maps what it has not zapped yet.
+const LEAVING_MS: i64 = 20_000;
 
 /// VMAs that may be looked at under one hold of the mmap lock.
 const MAX_VMAS: usize = 64;
@@ -421,16 +430,23 @@ impl Walker<'_> {
     ///
     /// A folio whose counters differ is given up; one that a copy is busy with is tried again.
     fn settle(&self) -> Result {
-        for round in 0..MAX_ROUNDS {
+        // MMs that were scanned or that fork made later are known. So whoever maps unseen is leaving now, or
+        // has no task at all.
+        let mut leaving = Leaving::now()?;
+        let start = Instant::<Monotonic>::now();
+        let mut round = 0;
+        while round < MAX_ROUNDS {
             let list = self.learning()?;
             if list.is_empty() || self.stopped() {
                 break;
             }
             pause()?;
+            let gone = !leaving.any() || start.elapsed().as_millis() >= LEAVING_MS;
+            round = if gone { round.saturating_add(1) } else { 0 };
             quiesce::wait_for_calls();
             let mut busy = KVVec::with_capacity(list.len(), GFP_KERNEL)?;
             for pfn in list.iter().copied() {
-                let hopeless = |why| round >= PATIENCE && why == Adoption::Differs;
+                let hopeless = |why| round > PATIENCE && why == Adoption::Differs;
                 if self.adopt_or_lose(pfn, hopeless) == Adoption::Busy {
                     busy.push(pfn, GFP_KERNEL)?;
                 }

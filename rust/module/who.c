@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Names of threads and MMs that may be asked for under spinlocks: no lock but RCU
- * is taken.
+ * Tasks, and names of threads and MMs that may be asked for under spinlocks: no lock
+ * but RCU is taken.
  */
 #include <linux/mm_types.h>
 #include <linux/pid.h>
@@ -9,6 +9,7 @@
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/stddef.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -100,4 +101,43 @@ unsigned int fmi_blind_tasks(void)
 	rcu_read_unlock();
 #endif
 	return nr;
+}
+
+/**
+ * fmi_is_leaving - a task that may be taking down an MM that it has no more
+ * @task: with a reference, or under RCU
+ *
+ * At its end (exit_mm() to exit_notify()), or in execve(). Its MM is found with no
+ * task, and may still map what it has not zapped yet.
+ */
+bool fmi_is_leaving(const struct task_struct *task)
+{
+	if (READ_ONCE(task->exit_state))
+		return false;
+	return task->in_execve ||
+	       ((READ_ONCE(task->flags) & PF_EXITING) && !READ_ONCE(task->mm));
+}
+
+/**
+ * fmi_collect_leaving - take a reference to every such task
+ * @tasks: result
+ * @nr: capacity of @tasks
+ *
+ * Return: the number found; only the first @nr are stored, each with a reference.
+ */
+size_t fmi_collect_leaving(struct task_struct **tasks, size_t nr)
+{
+	struct task_struct *leader, *thread;
+	size_t found = 0;
+
+	rcu_read_lock();
+	for_each_process_thread(leader, thread) {
+		if ((thread->flags & PF_KTHREAD) || !fmi_is_leaving(thread))
+			continue;
+		if (found < nr)
+			tasks[found] = get_task_struct(thread);
+		found++;
+	}
+	rcu_read_unlock();
+	return found;
 }
