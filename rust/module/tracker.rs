@@ -347,7 +347,7 @@ impl Tracker {
             let va = site
                 .base
                 .wrapping_add((site.first as usize) << self.page_shift());
-            let judgement = self.windows.judge(vma.id(), va);
+            let judgement = self.windows.judge(vma.mm(), vma.id(), va);
             if judgement.unwalked {
                 op = if removes { Op::Skip } else { Op::Touch };
             }

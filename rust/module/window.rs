@@ -12,27 +12,31 @@
 //! numbered by a *ticket* in the order of opening. Proofs: a call on a page table is before or after
 //! the walk of that table, because both hold its PTL, and the watermark is moved under it.
 //!
-//! Lock order: PTL, then shard lock, then the lock in here.
+//! Windows are kept by MM, a copy by both of its MMs, so that a call looks only at those of its own MM,
+//! and at a lock only if one of these is open.
+//!
+//! Lock order: PTL, then shard lock, then a lock in here.
 
 use kernel::{
-    new_spinlock,
     prelude::*,
-    sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
-        SpinLock, //
+    sync::atomic::{
+        Atomic,
+        Full,
+        Relaxed, //
     }, //
 };
 
 use crate::compat::read_once;
 
+mod bucket;
 #[cfg(CONFIG_KUNIT = "y")]
 mod kunit;
 
-/// Most windows that can be open at the same time: one for each task inside fork or mremap.
-const MAX_WINDOWS: usize = 1024;
+use bucket::{
+    bucket_of,
+    Bucket,
+    NR_BUCKETS, //
+};
 
 /// fork copies one VMA.
 #[derive(Clone, Copy)]
@@ -86,6 +90,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Returns the MMs whose mappings it is about, from and to.
+    fn mms(&self) -> (usize, usize) {
+        match *self {
+            Self::Copy(copy) => copy.mms(),
+            Self::Move { mm, .. } | Self::Uffd { mm, .. } => (mm, mm),
+        }
+    }
+
     /// A window for `copy_page_range()`, at its entry.
     pub(crate) fn copy(
         src_mm: usize,
@@ -121,8 +133,8 @@ pub(crate) struct Window {
 /// Exists only while the window is open, so `copy_page_range()` has not returned and both VMAs are
 /// valid.
 pub(crate) struct OpenCopy {
-    /// Names the window.
-    pub(crate) ticket: u64,
+    /// The window, as it was.
+    pub(crate) window: Window,
     /// The child's VMA, as an identity.
     pub(crate) dst_vma: usize,
     /// Everything below is in the shadow.
@@ -136,8 +148,8 @@ pub(crate) struct OpenCopy {
 /// Exists only while the window is open, so `move_page_tables()` has not returned and the VMA is
 /// valid.
 pub(crate) struct OpenMove {
-    /// Names the window.
-    pub(crate) ticket: u64,
+    /// The window, as it was; `None` if there was no room for one.
+    pub(crate) window: Option<Window>,
     /// The VMA moved to, as an identity.
     pub(crate) new_vma: usize,
     /// Added to an old address, wrapping, gives the new one.
@@ -161,19 +173,21 @@ pub(crate) struct Judgement {
     pub(crate) alt_delta: Option<usize>,
 }
 
-struct Open {
-    windows: KVVec<Window>,
-    last_ticket: u64,
-    /// Most page tables that were re-keyed at once.
-    most_tables: u64,
+/// What all windows share; on cache lines of its own.
+struct Shared {
+    /// Number of open windows, and of copies under way that found no room.
+    nr: Atomic<usize>,
+    last_ticket: Atomic<u64>,
     /// Copies under way that found no room: of what, is not known.
-    roomless: usize,
-}
-
-impl Open {
-    fn nr(&self) -> usize {
-        self.windows.len().saturating_add(self.roomless)
-    }
+    roomless: Atomic<usize>,
+    /// Tickets that are not to be counted.
+    uncounted: Atomic<u64>,
+    /// Windows that were not closed by the exit of the function that opened them.
+    abnormal: Atomic<u64>,
+    /// Windows that found no room.
+    overflow: Atomic<u64>,
+    /// Most page tables that were re-keyed at once.
+    most_tables: Atomic<u64>,
 }
 
 /// Returns whether two ranges, each an address and a length, have an address in common.
@@ -186,30 +200,29 @@ fn overlap(a: (usize, usize), b: (usize, usize)) -> bool {
 /// All open windows.
 #[pin_data]
 pub(crate) struct Windows {
-    #[pin]
-    open: SpinLock<Open>,
-    /// The last ticket of windows that are not to be counted any more.
-    uncounted: Atomic<u64>,
-    /// Length of the list, for a look without the lock.
-    nr: Atomic<usize>,
-    /// Windows that were not closed by the exit of the function that opened them.
-    abnormal: Atomic<u64>,
-    /// Windows that found no room.
-    overflow: Atomic<u64>,
+    buckets: KVec<Pin<KBox<Bucket>>>,
+    shared: KBox<Shared>,
 }
 
 impl Windows {
-    /// Creates the empty list, with room for [`MAX_WINDOWS`].
+    /// Creates the empty list, with room for [`bucket::MAX_WINDOWS`] in each bucket.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
-            let windows = KVVec::with_capacity(MAX_WINDOWS, GFP_KERNEL)?;
-            Ok(try_pin_init!(Self {
-                open <- new_spinlock!(Open { windows, last_ticket: 0, most_tables: 0, roomless: 0 }),
-                uncounted: Atomic::new(0),
+            let mut buckets = KVec::with_capacity(NR_BUCKETS, GFP_KERNEL)?;
+            for _ in 0..NR_BUCKETS {
+                buckets.push(Bucket::new()?, GFP_KERNEL)?;
+            }
+            let shared = Shared {
                 nr: Atomic::new(0),
+                last_ticket: Atomic::new(0),
+                roomless: Atomic::new(0),
+                uncounted: Atomic::new(0),
                 abnormal: Atomic::new(0),
                 overflow: Atomic::new(0),
-            } ? Error))
+                most_tables: Atomic::new(0),
+            };
+            let shared = KBox::new(shared, GFP_KERNEL)?;
+            Ok(try_pin_init!(Self { buckets, shared } ? Error))
         })
     }
 
@@ -219,62 +232,92 @@ impl Windows {
     /// window's task locked after it had opened the window, or will lock later.
     #[inline]
     pub(crate) fn any_open(&self) -> bool {
-        read_once(&self.nr) != 0
+        read_once(&self.shared.nr) != 0
     }
 
-    /// Opens a window for `task`; returns its ticket, or `None` if there is no room.
-    pub(crate) fn open(&self, task: usize, kind: Kind) -> Option<u64> {
-        let mut open = self.open.lock();
-        if open.windows.len() >= MAX_WINDOWS {
-            self.overflow.fetch_add(1, Relaxed);
-            if matches!(kind, Kind::Copy(_)) {
-                open.roomless = open.roomless.saturating_add(1);
-                self.nr.store(open.nr(), Relaxed);
+    /// Returns where windows of an MM are, or those of a task are counted. There always is one.
+    #[inline]
+    fn bucket(&self, id: usize) -> Option<&Bucket> {
+        self.buckets.get(bucket_of(id)).map(|bucket| &**bucket)
+    }
+
+    /// Calls `f` with the bucket of each MM of a window, once with each, in the same order.
+    fn for_each_bucket_of(&self, window: &Window, mut f: impl FnMut(&Bucket)) {
+        let (from, to) = window.kind.mms();
+        let (from, to) = (bucket_of(from), bucket_of(to));
+        for i in [Some(from), (to != from).then_some(to)] {
+            if let Some(bucket) = i.and_then(|i| self.buckets.get(i)) {
+                f(bucket);
             }
+        }
+    }
+
+    /// Opens a window for `task`; returns it, or `None` if there is no room.
+    pub(crate) fn open(&self, task: usize, kind: Kind) -> Option<Window> {
+        let shared = &self.shared;
+        let ticket = shared.last_ticket.fetch_add(1, Relaxed).wrapping_add(1);
+        let window = Window { ticket, task, kind };
+        let mut room = true;
+        self.for_each_bucket_of(&window, |bucket| room = room && bucket.put(window));
+        if room {
+            if let Some(bucket) = self.bucket(task) {
+                bucket.of_tasks.fetch_add(1, Relaxed);
+            }
+        } else {
+            self.for_each_bucket_of(&window, |bucket| {
+                bucket.take(ticket);
+            });
+            shared.uncounted.fetch_add(1, Relaxed);
+            shared.overflow.fetch_add(1, Relaxed);
+            if !matches!(kind, Kind::Copy(_)) {
+                return None;
+            }
+            shared.roomless.fetch_add(1, Relaxed);
+        }
+        // ORDERING: Who sees a counter of the kernel that a copy has changed sees its window, in all
+        // places.
+        shared.nr.fetch_add(1, Full);
+        room.then_some(window)
+    }
+
+    /// Closes a window; nothing if somebody else does.
+    pub(crate) fn close(&self, window: &Window) {
+        // Who takes it out of the first bucket has closed it.
+        let mut ours = None;
+        self.for_each_bucket_of(window, |bucket| {
+            let taken = bucket.take(window.ticket);
+            ours.get_or_insert(taken);
+        });
+        if ours == Some(true) {
+            if let Some(bucket) = self.bucket(window.task) {
+                bucket.of_tasks.fetch_sub(1, Relaxed);
+            }
+            self.shared.nr.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Returns what `f` returns for the first window of `task` for which that is something.
+    fn of_task<R>(&self, task: usize, mut f: impl FnMut(&Window) -> Option<R>) -> Option<R> {
+        // The task itself, or a reader when it is gone, knows of its windows.
+        if self.bucket(task)?.of_tasks.load(Relaxed) == 0 {
             return None;
         }
-        open.last_ticket = open.last_ticket.wrapping_add(1);
-        let ticket = open.last_ticket;
-        // Cannot fail: the room was checked, nothing is allocated.
-        open.windows
-            .push(Window { ticket, task, kind }, GFP_NOWAIT)
-            .ok()?;
-        self.nr.store(open.nr(), Relaxed);
-        Some(ticket)
-    }
-
-    /// Closes a window.
-    pub(crate) fn close(&self, ticket: u64) {
-        let mut open = self.open.lock();
-        if let Some(i) = open.windows.iter().position(|w| w.ticket == ticket) {
-            let last = open.windows.len().saturating_sub(1);
-            open.windows.swap(i, last);
-            open.windows.truncate(last);
-        }
-        self.nr.store(open.nr(), Relaxed);
-    }
-
-    /// Returns the ticket of a window of `task` for which `which` holds.
-    fn find(&self, task: usize, which: impl Fn(&Kind) -> bool) -> Option<u64> {
-        let open = self.open.lock();
-        let window = open
-            .windows
+        let mut ours = |w: &Window| if w.task == task { f(w) } else { None };
+        self.buckets
             .iter()
-            .find(|w| w.task == task && which(&w.kind));
-        window.map(|w| w.ticket)
+            .find_map(|bucket| bucket.find_map(&mut ours))
     }
 
-    /// Returns the ticket of the move or UFFDIO_MOVE window of `task`.
-    pub(crate) fn ticket_of_move(&self, task: usize) -> Option<u64> {
-        self.find(task, |kind| !matches!(kind, Kind::Copy(_)))
+    /// Returns the move or UFFDIO_MOVE window of `task`.
+    pub(crate) fn any_move_of(&self, task: usize) -> Option<Window> {
+        self.of_task(task, |w| (!matches!(w.kind, Kind::Copy(_))).then_some(*w))
     }
 
     /// Returns the unfinished copy of `task`.
     pub(crate) fn copy_of(&self, task: usize, dst_mm: usize) -> Option<OpenCopy> {
-        let open = self.open.lock();
-        open.windows.iter().find_map(|w| match w.kind {
+        self.bucket(dst_mm)?.find_map(|w| match w.kind {
             Kind::Copy(c) if w.task == task && c.dst_mm == dst_mm => Some(OpenCopy {
-                ticket: w.ticket,
+                window: *w,
                 dst_vma: c.dst_vma,
                 mark: c.mark,
                 end: c.end,
@@ -283,10 +326,9 @@ impl Windows {
         })
     }
 
-    /// Returns the unfinished move of `task` in this MM, or in whatever MM.
-    pub(crate) fn move_of(&self, task: usize, in_mm: Option<usize>) -> Option<OpenMove> {
-        let open = self.open.lock();
-        open.windows.iter().find_map(|w| match w.kind {
+    /// Returns the unfinished move of `task` in this MM.
+    pub(crate) fn move_of(&self, task: usize, in_mm: usize) -> Option<OpenMove> {
+        self.bucket(in_mm)?.find_map(|w| match w.kind {
             Kind::Move {
                 mm,
                 new_vma,
@@ -295,8 +337,8 @@ impl Windows {
                 len,
                 mark,
                 ..
-            } if w.task == task && in_mm.is_none_or(|of| of == mm) => Some(OpenMove {
-                ticket: w.ticket,
+            } if w.task == task && in_mm == mm => Some(OpenMove {
+                window: Some(*w),
                 new_vma,
                 delta: new_addr.wrapping_sub(old_addr),
                 mark,
@@ -310,69 +352,96 @@ impl Windows {
     ///
     /// A task has one window at a time, so when it opens another none may be open.
     pub(crate) fn take_stale(&self, task: usize) -> Option<Window> {
-        let open = self.open.lock();
-        let stale = open.windows.iter().find(|w| w.task == task).copied();
-        drop(open);
-        let stale = stale?;
-        self.close(stale.ticket);
-        self.abnormal.fetch_add(1, Relaxed);
+        let stale = self.of_task(task, |w| Some(*w))?;
+        self.close(&stale);
+        self.shared.abnormal.fetch_add(1, Relaxed);
         Some(stale)
     }
 
     /// Returns ticket and task of the first window that was opened after this ticket.
     pub(crate) fn next_open(&self, ticket: u64) -> Option<(u64, usize)> {
+        let first = |bucket: &Pin<KBox<Bucket>>| {
+            let windows = bucket.lock();
+            let later = windows.iter().filter(|w| w.ticket > ticket);
+            later.map(|w| (w.ticket, w.task)).min()
+        };
         if !self.any_open() {
             return None;
         }
-        let open = self.open.lock();
-        let later = open.windows.iter().filter(|w| w.ticket > ticket);
-        later.map(|w| (w.ticket, w.task)).min()
+        self.buckets.iter().filter_map(first).min()
     }
 
     /// Notes that a copy is over that found no room.
     pub(crate) fn close_overflow(&self) {
-        let mut open = self.open.lock();
-        open.roomless = open.roomless.saturating_sub(1);
-        self.nr.store(open.nr(), Relaxed);
+        let roomless = &self.shared.roomless;
+        let mut nr = roomless.load(Relaxed);
+        // One that is not known was forgotten by `clear()`.
+        while let Some(less) = nr.checked_sub(1) {
+            match roomless.cmpxchg(nr, less, Relaxed) {
+                Ok(_) => {
+                    self.shared.nr.fetch_sub(1, Relaxed);
+                    return;
+                }
+                Err(other) => nr = other,
+            }
+        }
     }
 
     /// Returns where UFFDIO_MOVE of `task` moves a PMD: MM, from, to.
     pub(crate) fn uffd_of(&self, task: usize) -> Option<(usize, usize, usize)> {
-        let open = self.open.lock();
-        open.windows.iter().find_map(|w| match w.kind {
+        self.of_task(task, |w| match w.kind {
             Kind::Uffd {
                 mm,
                 dst_addr,
                 src_addr,
-            } if w.task == task => Some((mm, src_addr, dst_addr)),
+            } => Some((mm, src_addr, dst_addr)),
             _ => None,
         })
     }
 
     /// Moves the mark of a copy or move; under the PTL of the page table that ends at `to`.
-    pub(crate) fn advance(&self, ticket: u64, to: usize) {
-        let mut open = self.open.lock();
-        if let Some(w) = open.windows.iter_mut().find(|w| w.ticket == ticket) {
-            match &mut w.kind {
-                Kind::Copy(CopyWindow { mark, .. }) | Kind::Move { mark, .. } => {
-                    *mark = to.max(*mark);
+    ///
+    /// In one bucket after the other: who looks meanwhile finds that the window has yet to come to a
+    /// mapping that is known already, which does no harm; on the page table that it is about, nobody
+    /// does.
+    pub(crate) fn advance(&self, window: &Window, to: usize) {
+        self.for_each_bucket_of(window, |bucket| {
+            let mut windows = bucket.lock();
+            if let Some(w) = windows.iter_mut().find(|w| w.ticket == window.ticket) {
+                match &mut w.kind {
+                    Kind::Copy(CopyWindow { mark, .. }) | Kind::Move { mark, .. } => {
+                        *mark = to.max(*mark);
+                    }
+                    Kind::Uffd { .. } => {}
                 }
-                Kind::Uffd { .. } => {}
             }
-        }
+        });
     }
 
     /// Notes that so many page tables were re-keyed at once.
     pub(crate) fn note_tables(&self, nr: u64) {
-        let mut open = self.open.lock();
-        open.most_tables = open.most_tables.max(nr);
+        let most = &self.shared.most_tables;
+        let mut known = most.load(Relaxed);
+        while nr > known {
+            match most.cmpxchg(known, nr, Relaxed) {
+                Ok(_) => return,
+                Err(other) => known = other,
+            }
+        }
     }
 
-    /// Says how the open windows bear on a call on `vma` at `va`; under the PTL of the call.
-    pub(crate) fn judge(&self, vma: usize, va: usize) -> Judgement {
+    /// Says how the open windows bear on a call on `vma`, of `mm`, at `va`; under the PTL of the call.
+    #[inline]
+    pub(crate) fn judge(&self, mm: usize, vma: usize, va: usize) -> Judgement {
+        match self.bucket(mm) {
+            Some(bucket) if !bucket.is_empty() => Self::judge_in(bucket, vma, va),
+            _ => Judgement::default(),
+        }
+    }
+
+    fn judge_in(bucket: &Bucket, vma: usize, va: usize) -> Judgement {
         let mut judgement = Judgement::default();
-        let open = self.open.lock();
-        for w in open.windows.iter() {
+        for w in bucket.lock().iter() {
             match w.kind {
                 Kind::Copy(c) if c.dst_vma == vma && va >= c.mark => {
                     judgement.unwalked = true;
@@ -403,14 +472,15 @@ impl Windows {
 
     /// Returns whether a copy has yet to reach a part of this range of its source MM.
     pub(crate) fn covers(&self, mm: usize, base: usize, len: usize) -> bool {
-        let open = self.open.lock();
-        let any = open.windows.iter().any(|w| match w.kind {
+        let covered = |w: &Window| match w.kind {
             Kind::Copy(c) if c.src_mm == mm => {
-                overlap((c.mark, c.end.wrapping_sub(c.mark)), (base, len))
+                overlap((c.mark, c.end.wrapping_sub(c.mark)), (base, len)).then_some(())
             }
-            _ => false,
-        });
-        any || open.roomless > 0
+            _ => None,
+        };
+        let bucket = self.bucket(mm);
+        bucket.is_some_and(|bucket| bucket.find_map(covered).is_some())
+            || self.shared.roomless.load(Relaxed) != 0
     }
 
     /// Returns whether an mremap or UFFDIO_MOVE moves a part of this range, or moves something to it,
@@ -421,9 +491,12 @@ impl Windows {
     /// the page tables: a window opens before its first mapping moves, and closes after the last
     /// has been re-keyed.
     pub(crate) fn moving(&self, mm: usize, base: usize, len: usize) -> bool {
-        // Not only if `any_open()`: without the lock this CPU may not know it yet.
-        let open = self.open.lock();
-        open.windows.iter().any(|w| match w.kind {
+        let Some(bucket) = self.bucket(mm) else {
+            return false;
+        };
+        // Not only if there are any: without the lock this CPU may not know it yet.
+        let windows = bucket.lock();
+        windows.iter().any(|w| match w.kind {
             Kind::Move {
                 mm: moved,
                 old_addr,
@@ -446,46 +519,54 @@ impl Windows {
 
     /// Returns whether a copy that was opened no later than `ticket` is open.
     pub(crate) fn ticket_open(&self, ticket: u64) -> bool {
-        let open = self.open.lock();
-        open.windows
-            .iter()
-            .any(|w| w.ticket <= ticket && matches!(w.kind, Kind::Copy(_)))
+        let is_it =
+            |w: &Window| (w.ticket <= ticket && matches!(w.kind, Kind::Copy(_))).then_some(());
+        let mut buckets = self.buckets.iter();
+        buckets.any(|bucket| bucket.find_map(is_it).is_some())
     }
 
-    /// Forgets all windows; once no hook can open or close one.
+    /// Forgets all windows; once no hook can open or close one. A reader may be closing one.
     pub(crate) fn clear(&self) {
-        let mut open = self.open.lock();
-        open.windows.truncate(0);
-        open.roomless = 0;
-        self.nr.store(0, Relaxed);
+        for bucket in &self.buckets {
+            while let Some(window) = bucket.find_map(|w| Some(*w)) {
+                self.close(&window);
+            }
+        }
+        while self.shared.roomless.load(Relaxed) != 0 {
+            self.close_overflow();
+        }
     }
 
     /// Sets the statistics to zero.
     pub(crate) fn reset(&self) {
-        self.abnormal.store(0, Relaxed);
-        self.overflow.store(0, Relaxed);
-        self.open.lock().most_tables = 0;
+        self.shared.abnormal.store(0, Relaxed);
+        self.shared.overflow.store(0, Relaxed);
+        self.shared.most_tables.store(0, Relaxed);
     }
 
     /// Returns the most page tables that were re-keyed at once.
     pub(crate) fn most_tables(&self) -> u64 {
-        self.open.lock().most_tables
+        self.shared.most_tables.load(Relaxed)
     }
 
     /// Begins anew to count windows: those that are open now are not counted as opened.
     pub(crate) fn uncount(&self) {
-        self.uncounted.store(self.open.lock().last_ticket, Relaxed);
+        let last = self.shared.last_ticket.load(Relaxed);
+        self.shared.uncounted.store(last, Relaxed);
     }
 
     /// Returns `(opened, open, abnormal, overflow)`.
     pub(crate) fn counts(&self) -> (u64, u64, u64, u64) {
-        let open = self.open.lock();
+        let shared = &self.shared;
+        let open = shared.nr.load(Relaxed);
         (
-            open.last_ticket
-                .saturating_sub(self.uncounted.load(Relaxed)),
-            open.windows.len() as u64,
-            self.abnormal.load(Relaxed),
-            self.overflow.load(Relaxed),
+            shared
+                .last_ticket
+                .load(Relaxed)
+                .saturating_sub(shared.uncounted.load(Relaxed)),
+            open.saturating_sub(shared.roomless.load(Relaxed)) as u64,
+            shared.abnormal.load(Relaxed),
+            shared.overflow.load(Relaxed),
         )
     }
 }

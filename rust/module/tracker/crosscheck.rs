@@ -11,6 +11,8 @@
 //! the hook with exit is first, and the other one knows at once. If it is not (somebody else traced
 //! function graphs before), a call is known to be missed when the same task makes the next one, or
 //! when a grace period has passed.
+//!
+//! Marks are kept by task, so that tasks do not wait for each other.
 
 use kernel::{
     new_spinlock,
@@ -24,8 +26,11 @@ use kernel::{
     }, //
 };
 
-/// Most calls between their two hooks: one for each CPU, and what was left over.
-const MAX_MARKS: usize = 1024;
+/// Number of lists: enough that two CPUs seldom want the same one.
+const NR_LISTS: usize = 16;
+
+/// Most calls between their two hooks in a list: one for each CPU, and what was left over.
+const MAX_MARKS: usize = 128;
 
 /// One hook was here, the other not yet.
 #[derive(Clone, Copy)]
@@ -38,6 +43,7 @@ struct Mark {
     seq: u64,
 }
 
+/// The marks of some tasks.
 struct Marks {
     list: KVVec<Mark>,
     last_seq: u64,
@@ -88,14 +94,50 @@ pub(super) struct Found {
     pub(super) earlier: Option<usize>,
 }
 
-/// The marks that the hooks leave each other.
+/// A list of marks.
 #[pin_data]
-pub(crate) struct Crosscheck {
+struct List {
     #[pin]
     marks: SpinLock<Marks>,
     /// Number of marks, for a look without the lock.
     nr: Atomic<usize>,
-    /// The hook with exit runs first: it was seen to.
+}
+
+impl List {
+    fn new() -> Result<Pin<KBox<Self>>> {
+        let list = KVVec::with_capacity(MAX_MARKS, GFP_KERNEL)?;
+        KBox::pin_init(
+            pin_init!(Self {
+                marks <- new_spinlock!(Marks { list, last_seq: 0 }),
+                nr: Atomic::new(0),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Calls `f` with the marks under their lock.
+    fn with<R>(&self, f: impl FnOnce(&mut Marks) -> R) -> R {
+        let mut marks = self.marks.lock();
+        let result = f(&mut marks);
+        self.nr.store(marks.list.len(), Relaxed);
+        result
+    }
+}
+
+/// Which list the marks of a task are in.
+fn list_of(task: usize) -> usize {
+    let hash = (task as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash >> (u64::BITS - NR_LISTS.ilog2())) as usize
+}
+
+/// The last marks that were made, of each list.
+pub(super) struct Sequence([u64; NR_LISTS]);
+
+/// The marks that the hooks leave each other.
+#[pin_data]
+pub(crate) struct Crosscheck {
+    lists: KVec<Pin<KBox<List>>>,
+    /// The hook with exit runs first: it was seen to. Written only if it was not known.
     exit_first: Atomic<bool>,
     missed: Atomic<u64>,
 }
@@ -104,32 +146,41 @@ impl Crosscheck {
     /// Creates it without marks.
     pub(super) fn new() -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(|| {
-            let list = KVVec::with_capacity(MAX_MARKS, GFP_KERNEL)?;
+            let mut lists = KVec::with_capacity(NR_LISTS, GFP_KERNEL)?;
+            for _ in 0..NR_LISTS {
+                lists.push(List::new()?, GFP_KERNEL)?;
+            }
             Ok(try_pin_init!(Self {
-                marks <- new_spinlock!(Marks { list, last_seq: 0 }),
-                nr: Atomic::new(0),
+                lists,
                 exit_first: Atomic::new(false),
                 missed: Atomic::new(0),
             } ? Error))
         })
     }
 
+    /// Returns the list of a task. There always is one.
+    fn list(&self, task: usize) -> Option<&List> {
+        self.lists.get(list_of(task)).map(|list| &**list)
+    }
+
+    fn set_exit_first(&self, first: bool) {
+        if self.exit_first.load(Relaxed) != first {
+            self.exit_first.store(first, Relaxed);
+        }
+    }
+
     /// The hook with exit sees a call of this function. Returns the MM of an earlier call of the task
     /// that it did not see.
     pub(super) fn with_exit(&self, task: usize, function: usize) -> Option<usize> {
-        let mut marks = self.marks.lock();
-        let earlier = marks.take(task);
-        let matched = earlier.is_some_and(|mark| mark.mm != 0 && mark.function == function);
-        if matched {
-            self.exit_first.store(false, Relaxed);
-        }
-        let gone = if matched {
-            None
-        } else {
-            marks.leave(task, function, 0)
-        };
-        self.nr.store(marks.list.len(), Relaxed);
-        let missed = earlier.filter(|_| !matched).or(gone);
+        let missed = self.list(task)?.with(|marks| {
+            let earlier = marks.take(task);
+            if earlier.is_some_and(|mark| mark.mm != 0 && mark.function == function) {
+                self.set_exit_first(false);
+                return None;
+            }
+            let gone = marks.leave(task, function, 0);
+            earlier.or(gone)
+        });
         self.count(missed)
     }
 
@@ -138,27 +189,30 @@ impl Crosscheck {
     /// If the other hook did not come after it, it came before, or not at all: nothing is known at once
     /// until it comes after it again.
     pub(super) fn returns(&self, task: usize) {
-        if self.nr.load(Relaxed) == 0 {
+        let Some(list) = self.list(task).filter(|list| list.nr.load(Relaxed) != 0) else {
             return;
-        }
-        let mut marks = self.marks.lock();
-        let mut ours = marks.list.iter();
-        if let Some(at) = ours.position(|mark| mark.task == task && mark.mm == 0) {
-            marks.remove(at);
-            self.exit_first.store(false, Relaxed);
-        }
-        self.nr.store(marks.list.len(), Relaxed);
+        };
+        list.with(|marks| {
+            let mut ours = marks.list.iter();
+            if let Some(at) = ours.position(|mark| mark.task == task && mark.mm == 0) {
+                marks.remove(at);
+                self.set_exit_first(false);
+            }
+        });
     }
 
     /// The other hook sees a call of this function, about this MM.
     pub(super) fn at_entry(&self, task: usize, function: usize, mm: usize) -> Found {
-        let mut marks = self.marks.lock();
-        let earlier = marks.take(task);
-        let matched = earlier.is_some_and(|mark| mark.mm == 0 && mark.function == function);
         let mut found = Found::default();
-        if matched {
-            self.exit_first.store(true, Relaxed);
-        } else {
+        let Some(list) = self.list(task) else {
+            return found;
+        };
+        let left = list.with(|marks| {
+            let earlier = marks.take(task);
+            if earlier.is_some_and(|mark| mark.mm == 0 && mark.function == function) {
+                self.set_exit_first(true);
+                return None;
+            }
             let gone = if self.exit_first.load(Relaxed) {
                 found.missed = true;
                 self.missed.fetch_add(1, Relaxed);
@@ -166,9 +220,9 @@ impl Crosscheck {
             } else {
                 marks.leave(task, function, mm)
             };
-            found.earlier = self.count(earlier.or(gone));
-        }
-        self.nr.store(marks.list.len(), Relaxed);
+            earlier.or(gone)
+        });
+        found.earlier = self.count(left);
         found
     }
 
@@ -181,24 +235,35 @@ impl Crosscheck {
 
     /// Returns what to give to [`Self::settle`] after a grace period; `None` if there is nothing to
     /// settle.
-    pub(super) fn unsettled(&self) -> Option<u64> {
-        (self.nr.load(Relaxed) != 0).then(|| self.marks.lock().last_seq)
+    pub(super) fn unsettled(&self) -> Option<Sequence> {
+        if self.lists.iter().all(|list| list.nr.load(Relaxed) == 0) {
+            return None;
+        }
+        let mut last = [0; NR_LISTS];
+        for (last, list) in last.iter_mut().zip(&self.lists) {
+            *last = list.with(|marks| marks.last_seq);
+        }
+        Some(Sequence(last))
     }
 
-    /// Returns the MM of a call that was missed, of those up to `seq`; more may follow.
-    pub(super) fn settle(&self, seq: u64) -> Option<usize> {
-        let mut marks = self.marks.lock();
-        let mut old = marks.list.iter();
-        let at = old.position(|mark| mark.mm != 0 && mark.seq <= seq)?;
-        let mark = marks.remove(at);
-        self.nr.store(marks.list.len(), Relaxed);
+    /// Returns the MM of a call that was missed, of those up to `last`; more may follow.
+    pub(super) fn settle(&self, last: &Sequence) -> Option<usize> {
+        let mut lists = self.lists.iter().zip(last.0);
+        let mark = lists.find_map(|(list, seq)| {
+            list.with(|marks| {
+                let mut old = marks.list.iter();
+                let at = old.position(|mark| mark.mm != 0 && mark.seq <= seq)?;
+                marks.remove(at)
+            })
+        });
         self.count(mark)
     }
 
     /// Forgets all marks, and which hook is first; while no call is between its hooks.
     pub(super) fn clear(&self) {
-        self.marks.lock().list.truncate(0);
-        self.nr.store(0, Relaxed);
+        for list in &self.lists {
+            list.with(|marks| marks.list.truncate(0));
+        }
         self.exit_first.store(false, Relaxed);
     }
 
@@ -240,7 +305,7 @@ mod tests {
             assert_eq!(check.with_exit(5, FORK), None);
             check.returns(5);
         }
-        assert_eq!(check.unsettled(), None);
+        assert!(check.unsettled().is_none());
         assert_eq!(check.missed(), 0);
         Ok(())
     }
@@ -279,26 +344,54 @@ mod tests {
         check.at_entry(5, FORK, 7);
         let seq = check.unsettled().ok_or(ENOENT)?;
         check.at_entry(6, FORK, 8);
-        assert_eq!(check.settle(seq), Some(7));
-        assert_eq!(check.settle(seq), None);
+        assert_eq!(check.settle(&seq), Some(7));
+        assert_eq!(check.settle(&seq), None);
         assert_eq!(check.missed(), 1);
         assert!(check.unsettled().is_some());
         check.clear();
-        assert_eq!(check.unsettled(), None);
+        assert!(check.unsettled().is_none());
         Ok(())
     }
 
     #[test]
     fn without_room_the_oldest_mark_goes() -> Result {
         let check = crosscheck()?;
-        for task in 0..MAX_MARKS {
-            assert_eq!(check.at_entry(task, FORK, task + 1).earlier, None);
+        // Tasks of one list.
+        let mut tasks = (0..).filter(|task| list_of(*task) == list_of(0));
+        let mut task = || tasks.next().ok_or(ENOENT);
+        let (first, second) = (task()?, task()?);
+        check.at_entry(first, FORK, 1);
+        check.at_entry(second, FORK, 2);
+        for mm in 3..=MAX_MARKS {
+            assert_eq!(check.at_entry(task()?, FORK, mm).earlier, None);
         }
-        assert_eq!(check.at_entry(MAX_MARKS, FORK, 5000).earlier, Some(1));
-        assert_eq!(check.with_exit(MAX_MARKS + 1, FORK), Some(2));
+        assert_eq!(check.at_entry(task()?, FORK, 5000).earlier, Some(1));
+        assert_eq!(check.with_exit(task()?, FORK), Some(2));
         assert_eq!(check.missed(), 2);
         // Of the first two nothing is known any more.
-        assert_eq!(check.with_exit(0, FORK), Some(3));
+        assert_eq!(check.with_exit(first, FORK), Some(3));
+        Ok(())
+    }
+
+    #[test]
+    fn tasks_of_another_list_have_room() -> Result {
+        let check = crosscheck()?;
+        let ours = (0..).filter(|task| list_of(*task) == list_of(0));
+        for (task, mm) in ours.zip(1..=MAX_MARKS) {
+            check.at_entry(task, FORK, mm);
+        }
+        let mut others = (0..).filter(|task| list_of(*task) != list_of(0));
+        let other = others.next().ok_or(ENOENT)?;
+        assert_eq!(check.at_entry(other, FORK, 5000).earlier, None);
+        assert_eq!(check.missed(), 0);
+        // All of them are settled.
+        let seq = check.unsettled().ok_or(ENOENT)?;
+        let mut settled = 0;
+        while check.settle(&seq).is_some() {
+            settled += 1;
+        }
+        assert_eq!(settled, MAX_MARKS + 1);
+        assert!(check.unsettled().is_none());
         Ok(())
     }
 }

@@ -135,7 +135,7 @@ impl Tracker {
         if !self.armed() || self.session() != session {
             return;
         }
-        while let Some(mm) = self.crosscheck.settle(seq) {
+        while let Some(mm) = self.crosscheck.settle(&seq) {
             self.lose_mm(mm);
         }
     }

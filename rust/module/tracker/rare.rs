@@ -51,7 +51,8 @@ use crate::{
     window,
     window::{
         OpenCopy,
-        OpenMove, //
+        OpenMove,
+        Window, //
     }, //
 };
 
@@ -66,7 +67,7 @@ impl Tracker {
                 .walk(&mut CopyVisitor {
                     tracker: self,
                     vma,
-                    ticket: copy.ticket,
+                    window: &copy.window,
                 });
         }
     }
@@ -94,7 +95,7 @@ impl Tracker {
         match self.windows.copy_of(current_task(), dst.mm()) {
             Some(copy) => {
                 self.walk_copy(&copy, copy.end, 0);
-                self.windows.close(copy.ticket);
+                self.windows.close(&copy.window);
             }
             None => {
                 self.lose_range(dst);
@@ -129,7 +130,7 @@ impl Tracker {
             tracker: self,
             vma,
             delta: open.delta,
-            ticket: open.ticket,
+            window: open.window.as_ref(),
             tables: 0,
         };
         Range::of_hooked(&vma, open.mark, end)
@@ -243,8 +244,8 @@ impl Tracker {
     }
 
     fn close_move(&self) {
-        if let Some(ticket) = self.windows.ticket_of_move(current_task()) {
-            self.windows.close(ticket);
+        if let Some(window) = self.windows.any_move_of(current_task()) {
+            self.windows.close(&window);
         }
     }
 }
@@ -252,7 +253,7 @@ impl Tracker {
 struct CopyVisitor<'a> {
     tracker: &'a Tracker,
     vma: Vma<'a>,
-    ticket: u64,
+    window: &'a Window,
 }
 
 impl Visitor for CopyVisitor<'_> {
@@ -271,7 +272,7 @@ impl Visitor for CopyVisitor<'_> {
     }
 
     fn mark(&mut self, _start: usize, end: usize) {
-        self.tracker.windows.advance(self.ticket, end);
+        self.tracker.windows.advance(self.window, end);
     }
 }
 
@@ -287,7 +288,7 @@ struct MoveVisitor<'a> {
     tracker: &'a Tracker,
     vma: Vma<'a>,
     delta: usize,
-    ticket: u64,
+    window: Option<&'a Window>,
     /// Page tables, and ranges without any, that were walked.
     tables: u64,
 }
@@ -306,7 +307,9 @@ impl Visitor for MoveVisitor<'_> {
 
     fn mark(&mut self, _start: usize, end: usize) {
         self.tables = self.tables.saturating_add(1);
-        self.tracker.windows.advance(self.ticket, end);
+        if let Some(window) = self.window {
+            self.tracker.windows.advance(window, end);
+        }
     }
 }
 
@@ -373,7 +376,7 @@ impl ProgressHook {
                 if let Some(copy) = tracker.windows.copy_of(task, mm) {
                     // Everything before this PMD is copied: the forking task holds no PTL.
                     tracker.walk_copy(&copy, copy.end, pmd);
-                } else if let Some(open) = tracker.windows.move_of(task, Some(mm)) {
+                } else if let Some(open) = tracker.windows.move_of(task, mm) {
                     // A move whose exit was missed looks as if it were open: then the VMA may be gone.
                     if open.vma_is_there(mm) {
                         // Everything before this PMD has moved.
@@ -482,13 +485,13 @@ impl call::Handler for RareHook {
                 let end = new_addr.saturating_add(ret.min(len));
                 // Without room for a window nothing has been re-keyed yet.
                 let roomless = OpenMove {
-                    ticket: 0,
+                    window: None,
                     new_vma: new.id(),
                     delta: new_addr.wrapping_sub(old_addr),
                     mark: new_addr,
                     end,
                 };
-                let open = tracker.windows.move_of(current_task(), None);
+                let open = tracker.windows.move_of(current_task(), new.mm());
                 tracker.moved(&open.unwrap_or(roomless), end, 0);
                 tracker.close_move();
             }

@@ -6,7 +6,10 @@ use kernel::prelude::*;
 
 #[kunit_tests(fmi_window)]
 mod tests {
-    use super::super::*;
+    use super::super::{
+        bucket::MAX_WINDOWS,
+        *, //
+    };
 
     const PMD: usize = 2 << 20;
 
@@ -35,33 +38,33 @@ mod tests {
     #[test]
     fn copy_is_judged_by_its_mark() -> Result {
         let windows = windows()?;
-        let ticket = windows.open(5, copy()).ok_or(ENOSPC)?;
-        let child = windows.judge(12, 5 * PMD);
-        let parent = windows.judge(11, 5 * PMD);
-        assert!(child.unwalked && child.pending == ticket);
-        assert!(!parent.unwalked && parent.pending == ticket);
-        windows.advance(ticket, 6 * PMD);
-        let (child, parent) = (windows.judge(12, 5 * PMD), windows.judge(11, 5 * PMD));
+        let window = windows.open(5, copy()).ok_or(ENOSPC)?;
+        let child = windows.judge(2, 12, 5 * PMD);
+        let parent = windows.judge(1, 11, 5 * PMD);
+        assert!(child.unwalked && child.pending == window.ticket);
+        assert!(!parent.unwalked && parent.pending == window.ticket);
+        windows.advance(&window, 6 * PMD);
+        let (child, parent) = (windows.judge(2, 12, 5 * PMD), windows.judge(1, 11, 5 * PMD));
         assert!(!child.unwalked && child.pending == 0);
         assert!(!parent.unwalked && parent.pending == 0);
-        assert!(windows.judge(12, 6 * PMD).unwalked);
+        assert!(windows.judge(2, 12, 6 * PMD).unwalked);
         // A mark never goes back.
-        windows.advance(ticket, 5 * PMD);
-        assert!(!windows.judge(12, 6 * PMD - 1).unwalked);
-        assert!(!windows.judge(13, 7 * PMD).unwalked);
-        windows.close(ticket);
-        assert!(!windows.judge(12, 7 * PMD).unwalked && !windows.any_open());
+        windows.advance(&window, 5 * PMD);
+        assert!(!windows.judge(2, 12, 6 * PMD - 1).unwalked);
+        assert!(!windows.judge(2, 13, 7 * PMD).unwalked);
+        windows.close(&window);
+        assert!(!windows.judge(2, 12, 7 * PMD).unwalked && !windows.any_open());
         Ok(())
     }
 
     #[test]
     fn copy_covers_what_it_has_yet_to_reach() -> Result {
         let windows = windows()?;
-        let ticket = windows.open(5, copy()).ok_or(ENOSPC)?;
+        let window = windows.open(5, copy()).ok_or(ENOSPC)?;
         assert!(windows.covers(1, 7 * PMD, PMD));
         assert!(!windows.covers(2, 7 * PMD, PMD));
         assert!(!windows.covers(1, 8 * PMD, PMD));
-        windows.advance(ticket, 5 * PMD);
+        windows.advance(&window, 5 * PMD);
         assert!(!windows.covers(1, 4 * PMD, PMD));
         assert!(windows.covers(1, 4 * PMD, PMD + 1));
         Ok(())
@@ -79,11 +82,11 @@ mod tests {
     #[test]
     fn move_names_the_other_place() -> Result {
         let windows = windows()?;
-        let ticket = windows.open(5, forth()).ok_or(ENOSPC)?;
-        assert_eq!(windows.judge(21, 4 * PMD).alt_delta, Some(12 * PMD));
+        let window = windows.open(5, forth()).ok_or(ENOSPC)?;
+        assert_eq!(windows.judge(1, 21, 4 * PMD).alt_delta, Some(12 * PMD));
         let back = (12 * PMD).wrapping_neg();
-        assert_eq!(windows.judge(22, 16 * PMD).alt_delta, Some(back));
-        assert_eq!(windows.judge(23, 16 * PMD).alt_delta, None);
+        assert_eq!(windows.judge(1, 22, 16 * PMD).alt_delta, Some(back));
+        assert_eq!(windows.judge(1, 23, 16 * PMD).alt_delta, None);
         assert!(windows.moving(1, 5 * PMD, 1) && windows.moving(1, 17 * PMD, 1));
         assert!(!windows.moving(1, 6 * PMD, PMD) && !windows.moving(2, 5 * PMD, 1));
         // Within one VMA the place is the same address.
@@ -97,24 +100,26 @@ mod tests {
             mark: PMD,
         };
         windows.open(6, within).ok_or(ENOSPC)?;
-        assert_eq!(windows.judge(31, 0).alt_delta, None);
-        windows.close(ticket);
-        assert_eq!(windows.judge(21, 4 * PMD).alt_delta, None);
+        assert_eq!(windows.judge(1, 31, 0).alt_delta, None);
+        windows.close(&window);
+        assert_eq!(windows.judge(1, 21, 4 * PMD).alt_delta, None);
         Ok(())
     }
 
     #[test]
     fn move_is_rekeyed_up_to_its_mark() -> Result {
         let windows = windows()?;
-        let ticket = windows.open(5, forth()).ok_or(ENOSPC)?;
-        windows.advance(ticket, 17 * PMD);
-        let open = windows.move_of(5, Some(1)).ok_or(ENOENT)?;
-        assert_eq!(open.ticket, ticket);
+        let window = windows.open(5, forth()).ok_or(ENOSPC)?;
+        windows.advance(&window, 17 * PMD);
+        let open = windows.move_of(5, 1).ok_or(ENOENT)?;
+        assert_eq!(open.window.map(|w| w.ticket), Some(window.ticket));
         assert_eq!((open.new_vma, open.delta), (22, 12 * PMD));
         assert_eq!((open.mark, open.end), (17 * PMD, 18 * PMD));
-        assert!(windows.move_of(5, Some(2)).is_none());
-        assert!(windows.move_of(6, None).is_none());
-        assert_eq!(windows.ticket_of_move(5), Some(ticket));
+        assert!(windows.move_of(5, 2).is_none());
+        assert!(windows.move_of(6, 1).is_none());
+        let of_task = windows.any_move_of(5);
+        assert_eq!(of_task.map(|w| w.ticket), Some(window.ticket));
+        assert!(windows.any_move_of(6).is_none());
         // Backwards: the difference wraps.
         let back = Kind::Move {
             mm: 1,
@@ -126,7 +131,7 @@ mod tests {
             mark: 4 * PMD,
         };
         windows.open(6, back).ok_or(ENOSPC)?;
-        let open = windows.move_of(6, None).ok_or(ENOENT)?;
+        let open = windows.move_of(6, 1).ok_or(ENOENT)?;
         assert_eq!((16 * PMD).wrapping_add(open.delta), 4 * PMD);
         Ok(())
     }
@@ -139,13 +144,15 @@ mod tests {
             dst_addr: 8 * PMD,
             src_addr: 2 * PMD,
         };
-        let ticket = windows.open(5, kind).ok_or(ENOSPC)?;
+        let window = windows.open(5, kind).ok_or(ENOSPC)?;
         assert_eq!(windows.uffd_of(5), Some((1, 2 * PMD, 8 * PMD)));
         assert_eq!(windows.uffd_of(6), None);
         assert!(windows.moving(1, 2 * PMD, PMD) && windows.moving(1, 8 * PMD, PMD));
         assert!(!windows.moving(1, 3 * PMD, PMD));
-        assert_eq!(windows.ticket_of_move(5), Some(ticket));
-        assert!(!windows.ticket_open(ticket));
+        let of_task = windows.any_move_of(5);
+        assert_eq!(of_task.map(|w| w.ticket), Some(window.ticket));
+        assert!(windows.any_move_of(6).is_none());
+        assert!(!windows.ticket_open(window.ticket));
         Ok(())
     }
 
@@ -155,19 +162,22 @@ mod tests {
         let first = windows.open(5, copy()).ok_or(ENOSPC)?;
         windows.uncount();
         let second = windows.open(6, forth()).ok_or(ENOSPC)?;
-        assert!(first < second);
-        assert!(windows.ticket_open(first) && windows.ticket_open(second));
-        assert_eq!(windows.next_open(0), Some((first, 5)));
-        assert_eq!(windows.next_open(first), Some((second, 6)));
-        assert_eq!(windows.next_open(second), None);
+        let tickets = (first.ticket, second.ticket);
+        assert!(tickets.0 < tickets.1);
+        assert!(windows.ticket_open(tickets.0) && windows.ticket_open(tickets.1));
+        assert_eq!(windows.next_open(0), Some((tickets.0, 5)));
+        assert_eq!(windows.next_open(tickets.0), Some((tickets.1, 6)));
+        assert_eq!(windows.next_open(tickets.1), None);
         assert_eq!(windows.counts(), (1, 2, 0, 0));
-        windows.close(first);
-        assert!(!windows.ticket_open(second));
-        assert_eq!(windows.next_open(0), Some((second, 6)));
+        windows.close(&first);
+        assert!(!windows.ticket_open(tickets.1));
+        assert_eq!(windows.next_open(0), Some((tickets.1, 6)));
         windows.clear();
         assert!(!windows.any_open() && windows.next_open(0).is_none());
         // A number is never given twice.
-        assert!(windows.open(5, copy()) > Some(second));
+        assert!(windows
+            .open(5, copy())
+            .is_some_and(|w| w.ticket > tickets.1));
         Ok(())
     }
 
@@ -177,7 +187,8 @@ mod tests {
         windows.open(5, copy()).ok_or(ENOSPC)?;
         let stale = windows.open(6, forth()).ok_or(ENOSPC)?;
         assert!(windows.take_stale(7).is_none());
-        assert_eq!(windows.take_stale(6).map(|w| w.ticket), Some(stale));
+        let taken = windows.take_stale(6);
+        assert_eq!(taken.map(|w| w.ticket), Some(stale.ticket));
         assert!(windows.take_stale(6).is_none());
         assert_eq!(windows.counts(), (2, 1, 1, 0));
         assert!(windows.copy_of(5, 2).is_some() && windows.copy_of(5, 1).is_none());
