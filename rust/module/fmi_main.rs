@@ -40,6 +40,8 @@ mod examples;
 #[expect(unsafe_code, reason = "asks for planted faults")]
 mod faults;
 mod hook;
+#[cfg_attr(fmi_measure, expect(unsafe_code, reason = "measures in C"))]
+mod measure;
 #[expect(unsafe_code, reason = "references to MMs")]
 mod mm;
 #[expect(unsafe_code, reason = "reads the state of VMAs")]

@@ -7,6 +7,7 @@
 #include <linux/pgtable.h>
 #include <linux/sched.h>
 #include "leafwalk.h"
+#include "measure.h"
 
 /* Return: false if the entry is no table any more. */
 static bool walk_pte_table(const struct fmi_leafwalk *w, pmd_t *pmd,
@@ -14,6 +15,7 @@ static bool walk_pte_table(const struct fmi_leafwalk *w, pmd_t *pmd,
 {
 	struct mm_struct *mm = w->vma->vm_mm;
 	spinlock_t *ptl;	/* of the page table at val */
+	struct fmi_timer timer;
 	bool same = false;
 	pmd_t val;
 
@@ -28,9 +30,11 @@ static bool walk_pte_table(const struct fmi_leafwalk *w, pmd_t *pmd,
 	}
 	ptl = pte_lockptr(mm, &val);
 	spin_lock(ptl);
+	fmi_timer_begin(&timer);
 	same = pmd_same(val, pmdp_get_lockless(pmd));
 	if (same)
 		w->ptes(w->ctx, pte_offset_kernel(&val, addr), addr, end);
+	fmi_timer_end(&timer, FMI_TIMER_PAGE_TABLE, 0);
 	spin_unlock(ptl);
 out:
 	rcu_read_unlock();

@@ -15,7 +15,10 @@ use kernel::{
     prelude::*, //
 };
 
-use crate::raw;
+use crate::{
+    measure,
+    raw, //
+};
 
 /// Waits until every rmap call that has begun is over.
 pub(crate) fn wait_for_calls() {
@@ -41,6 +44,7 @@ pub(crate) fn while_stopped<F: Fn() + Sync>(f: &F) -> Result {
 unsafe extern "C" fn run<F: Fn()>(data: *mut c_void) -> c_int {
     // SAFETY: By the safety requirements of this function.
     let f = unsafe { &*data.cast::<F>() };
+    let _timer = measure::step(measure::Step::Stopped);
     f();
     0
 }

@@ -241,6 +241,8 @@ impl Session {
     pub(crate) fn reset_counters(&self) {
         let mut state = self.state.lock();
         self.trackers().for_each(|tracker| tracker.reset_counters());
+        #[cfg(fmi_measure)]
+        crate::measure::reset();
         self.both.reset();
         check::reset();
         class::reset();

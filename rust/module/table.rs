@@ -34,7 +34,15 @@ use fmi_model::{
     NR_OPERATIONS, //
 };
 
-use crate::env::geometry;
+use crate::{
+    env::geometry,
+    measure::{
+        self,
+        Kind,
+        Locked,
+        Step, //
+    }, //
+};
 
 /// Number of shards: enough that two CPUs seldom want the same one.
 const NR_SHARDS: usize = 16;
@@ -207,6 +215,12 @@ impl Table {
         Ok(Self { shards, geometry })
     }
 
+    #[inline]
+    #[cfg_attr(fmi_measure, track_caller)]
+    fn lock(shard: &SpinLock<Slot>, step: Step) -> Locked<'_, Slot> {
+        measure::lock(shard, Kind::Shard, step)
+    }
+
     /// Returns the geometry of the running kernel.
     pub(crate) fn geometry(&self) -> Geometry {
         self.geometry
@@ -216,7 +230,7 @@ impl Table {
     pub(crate) fn attach(&self, bytes: usize) -> Result {
         for shard in &self.shards {
             let storage = Storage::new(bytes / NR_SHARDS, self.geometry)?;
-            let mut slot = shard.lock();
+            let mut slot = Self::lock(shard, Step::Shard);
             slot.state.restart();
             slot.storage = Some(storage);
         }
@@ -226,7 +240,7 @@ impl Table {
     /// Forgets all folios and frees the storage.
     pub(crate) fn detach(&self, env: &dyn Env) {
         for shard in &self.shards {
-            let mut slot = shard.lock();
+            let mut slot = Self::lock(shard, Step::Forget);
             if let Some(mut shard) = slot.shard() {
                 shard.forget_all(env);
             }
@@ -247,15 +261,19 @@ impl Table {
                 + slot.asks.len() * size_of::<Asks>()
                 + slot.storage.as_ref().map_or(0, Storage::bytes)
         };
-        self.shards.iter().map(|shard| bytes(&shard.lock())).sum()
+        self.shards
+            .iter()
+            .map(|shard| bytes(&Self::lock(shard, Step::Shard)))
+            .sum()
     }
 
     /// Calls `f` with the shard that a folio belongs to, if there is storage.
     ///
     /// `f` runs under a spinlock.
     #[inline]
+    #[cfg_attr(fmi_measure, track_caller)]
     pub(crate) fn with<R>(&self, pfn: u64, f: impl FnOnce(&mut Shard<'_>) -> R) -> Option<R> {
-        let mut slot = self.shards.get(shard_of(pfn))?.lock();
+        let mut slot = Self::lock(self.shards.get(shard_of(pfn))?, Step::Folio);
         slot.shard().as_mut().map(f)
     }
 
@@ -264,7 +282,7 @@ impl Table {
         let Some(shard) = self.shards.get(shard_of(pfn)) else {
             return;
         };
-        if let Some((mut shard, mut asked)) = shard.lock().parts() {
+        if let Some((mut shard, mut asked)) = Self::lock(shard, Step::Asked).parts() {
             f(&mut shard, &mut asked);
         }
     }
@@ -272,7 +290,7 @@ impl Table {
     /// Calls `f` with the counts of what was asked, shard by shard.
     pub(crate) fn for_each_asked(&self, mut f: impl FnMut(&[Asked], &[Asks])) {
         for shard in &self.shards {
-            let slot = shard.lock();
+            let slot = Self::lock(shard, Step::Shard);
             f(&slot.asked, &slot.asks);
         }
     }
@@ -280,19 +298,21 @@ impl Table {
     /// Calls `f` with shard `i`; `None` if there is no such shard.
     ///
     /// The inner `None` says that the shard has no storage. `f` runs under a spinlock.
+    #[cfg_attr(fmi_measure, track_caller)]
     pub(crate) fn with_shard<R>(
         &self,
         i: usize,
         f: impl FnOnce(&mut Shard<'_>) -> R,
     ) -> Option<Option<R>> {
-        let mut slot = self.shards.get(i)?.lock();
+        let mut slot = Self::lock(self.shards.get(i)?, Step::Part);
         Some(slot.shard().as_mut().map(f))
     }
 
     /// Calls `f` with each shard that has storage, under its spinlock.
+    #[cfg_attr(fmi_measure, track_caller)]
     pub(crate) fn for_each_shard(&self, mut f: impl FnMut(&mut Shard<'_>)) {
         for shard in &self.shards {
-            let mut slot = shard.lock();
+            let mut slot = Self::lock(shard, Step::Shard);
             if let Some(mut shard) = slot.shard() {
                 f(&mut shard);
             }
@@ -300,45 +320,47 @@ impl Table {
     }
 
     /// Calls `f` with counters and figures of each shard, under its spinlock.
+    #[cfg_attr(fmi_measure, track_caller)]
     pub(crate) fn for_each_state(&self, mut f: impl FnMut(&ShardState)) {
         for shard in &self.shards {
-            f(&shard.lock().state);
+            f(&Self::lock(shard, Step::Shard).state);
         }
     }
 
     /// Brings the evaluations that are kept into the tables, shard by shard.
     pub(crate) fn flush_tables(&self) {
         for shard in &self.shards {
-            shard.lock().tables.tables().flush();
+            Self::lock(shard, Step::Flush).tables.tables().flush();
         }
     }
 
     /// Calls `f` with the tables of each shard, under its spinlock. They are as they were when
     /// [`Table::flush_tables`] was last called, or later.
+    #[cfg_attr(fmi_measure, track_caller)]
     pub(crate) fn for_each_table(&self, mut f: impl FnMut(&Tables<'_>)) {
         for shard in &self.shards {
-            f(&shard.lock().tables.tables());
+            f(&Self::lock(shard, Step::Shard).tables.tables());
         }
     }
 
     /// Sets the counters of all shards to zero; numbers of what is there now stay.
     pub(crate) fn reset_counters(&self) {
         for shard in &self.shards {
-            shard.lock().state.reset_counters();
+            Self::lock(shard, Step::Shard).state.reset_counters();
         }
     }
 
     /// Sets the figures of all shards to zero.
     pub(crate) fn reset_figures(&self) {
         for shard in &self.shards {
-            shard.lock().state.reset_figures();
+            Self::lock(shard, Step::Shard).state.reset_figures();
         }
     }
 
     /// Sets the counts of what was asked to zero.
     pub(crate) fn reset_asked(&self) {
         for shard in &self.shards {
-            let mut slot = shard.lock();
+            let mut slot = Self::lock(shard, Step::Shard);
             slot.asked.iter_mut().for_each(|a| *a = Asked::default());
             slot.asks.iter_mut().for_each(|a| *a = Asks::default());
         }
@@ -347,7 +369,7 @@ impl Table {
     /// Starts the tables of all shards anew; what is wrong now stays so, counted from now.
     pub(crate) fn reset_tables(&self, env: &dyn Env) {
         for shard in &self.shards {
-            shard.lock().tables.tables().restart(env);
+            Self::lock(shard, Step::Shard).tables.tables().restart(env);
         }
     }
 }

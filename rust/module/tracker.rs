@@ -55,6 +55,10 @@ use crate::{
             Sites, //
         }, //
     },
+    measure::{
+        self,
+        Step, //
+    },
     mm::{
         current_pid,
         current_task, //
@@ -531,7 +535,10 @@ impl entry::Handler for RmapHook {
             return;
         }
         match self.0.rmap_sites.lookup(ip).and_then(RmapFunction::at) {
-            Some(function) => self.0.rmap(function, folio, caller, &args),
+            Some(function) => {
+                let _timer = measure::step(Step::Rmap);
+                self.0.rmap(function, folio, caller, &args);
+            }
             None => {
                 self.0.unknown_sites.fetch_add(1, Relaxed);
             }

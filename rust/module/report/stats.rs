@@ -108,6 +108,8 @@ impl File<Control> for Stats {
         let background = control.background.totals();
         seq_print!(m, "background_rounds: {}\n", background.rounds);
         seq_print!(m, "background_differences: {}\n", background.differences);
+        #[cfg(fmi_measure)]
+        crate::measure::show(m);
         Ok(())
     }
 }

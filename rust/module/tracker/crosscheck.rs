@@ -26,6 +26,11 @@ use kernel::{
     }, //
 };
 
+use crate::measure::{
+    self,
+    Step, //
+};
+
 /// Number of lists: enough that two CPUs seldom want the same one.
 const NR_LISTS: usize = 16;
 
@@ -117,7 +122,7 @@ impl List {
 
     /// Calls `f` with the marks under their lock.
     fn with<R>(&self, f: impl FnOnce(&mut Marks) -> R) -> R {
-        let mut marks = self.marks.lock();
+        let mut marks = measure::lock(&self.marks, measure::Kind::Marks, Step::Other);
         let result = f(&mut marks);
         self.nr.store(marks.list.len(), Relaxed);
         result

@@ -34,6 +34,10 @@ use crate::{
         call::Saved,
         sites, //
     },
+    measure::{
+        self,
+        Step, //
+    },
     mm::{
         current_has_return_stack,
         current_pid,
@@ -366,6 +370,7 @@ impl ProgressHook {
             tracker.unknown_sites.fetch_add(1, Relaxed);
             return;
         };
+        let _timer = measure::step(Step::Progress(position));
         Hook::progress(position).saw();
         match ProgressCall::read(position, args) {
             Some(ProgressCall::PteAlloc { mm, pmd }) => {
@@ -402,6 +407,7 @@ impl call::Handler for RareHook {
             tracker.unknown_sites.fetch_add(1, Relaxed);
             return false;
         };
+        let _timer = measure::step(Step::Entry(position));
         if RareCall::is_checked(position) && tracker.armed() {
             if let Some(mm) = tracker.crosscheck.with_exit(current_task(), position) {
                 tracker.lose_mm(mm);
@@ -461,7 +467,9 @@ impl call::Handler for RareHook {
 
     fn exit(&self, ip: usize, saved: &Saved, ret: usize) {
         let tracker = &*self.0;
-        if let Some(position) = tracker.rare_sites.lookup(ip) {
+        let position = tracker.rare_sites.lookup(ip);
+        let _timer = measure::step(Step::Exit(position.unwrap_or(0)));
+        if let Some(position) = position {
             if loses_exit(Hook::rare(position)) {
                 return;
             }

@@ -33,6 +33,10 @@ use crate::{
         TraceOp,
         TracePoint, //
     },
+    measure::{
+        self,
+        Step, //
+    },
     selftest::{
         is_blind,
         Hook, //
@@ -83,12 +87,14 @@ impl tracepoint::Handler for TraceHook {
     }
 
     fn call(&self, call: &TraceCall<'_>) {
+        let _timer = measure::step(Step::Trace);
         if self.0.listens(call.point()) {
             self.0.called(call);
         }
     }
 
     fn moved(&self, event: &TraceMove<'_>) {
+        let _timer = measure::step(Step::Trace);
         if self.0.listens(event.point()) {
             self.0.has_moved(event);
         }

@@ -10,13 +10,19 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        SpinLock,
-        SpinLockGuard, //
+        SpinLock, //
     }, //
 };
 
 use super::Window;
-use crate::compat::read_once;
+use crate::{
+    compat::read_once,
+    measure::{
+        self,
+        Locked,
+        Step, //
+    }, //
+};
 
 /// Most windows in one bucket: each is of a task inside fork or mremap.
 pub(super) const MAX_WINDOWS: usize = 128;
@@ -49,8 +55,8 @@ impl Bucket {
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> SpinLockGuard<'_, KVVec<Window>> {
-        self.windows.lock()
+    pub(super) fn lock(&self) -> Locked<'_, KVVec<Window>> {
+        measure::lock(&self.windows, measure::Kind::Windows, Step::Other)
     }
 
     /// Returns whether no window is in it; ordered as [`super::Windows::any_open`] says.
