@@ -4,10 +4,11 @@
  * or faults in. To be run in a guest whose time is a count of instructions (FMI_ICOUNT=1, see
  * scripts/boot); elsewhere the numbers are nanoseconds, or ticks.
  *
- * bench [-m MODE,...] [-k KIND,...] [-s SIZE,...] [-r ROUNDS] [-c] [-p]: a line for each cell:
- * mode, kind, size, folios, instructions per folio, (most - least) of the rounds per folio, and
- * with -c, if the module is on, rmap calls per folio. From each cell is subtracted what the mode
- * costs with nothing mapped: that is the line of size "none", for all folios together.
+ * bench [-m MODE,...] [-k KIND,...] [-s SIZE,...] [-r ROUNDS] [-c] [-p] [-o OTHERS]: a line for
+ * each cell: mode, kind, size, folios, instructions per folio, (most - least) of the rounds per
+ * folio, and with -c, if the module is on, rmap calls per folio. From each cell is subtracted what
+ * the mode costs with nothing mapped: that is the line of size "none", for all folios together.
+ * -o: so many other processes map the same folios, 2 MiB of them, if the mode unmaps any.
  * -p: another process reads the module's `stats` whenever we do not measure. -v: all rounds.
  */
 #include <errno.h>
@@ -20,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,6 +31,7 @@
 
 #define MIB (1UL << 20)
 #define MAX_ROUNDS 99
+#define MAX_OTHERS 4000
 
 /* Shared with the children. */
 static struct {
@@ -39,6 +42,8 @@ static struct {
 
 static const char *only_modes, *only_kinds, *only_sizes;
 static int rounds = 5;
+static int others;
+static pid_t other[MAX_OTHERS];
 static bool with_calls, verbose;
 
 /* The counter itself, whatever the clocksource: with -icount it counts instructions. */
@@ -129,6 +134,28 @@ static void wait_for_tick(void)
 		;
 }
 
+/* Processes that map what we do, and do nothing. */
+static void prepare(const struct bench_mode *mode, struct bench_cell *c)
+{
+	mode->prepare(c);
+	for (int i = 0; i < others && !mode->keeps; i++) {
+		other[i] = fork();
+		fmi_assert(other[i] >= 0, "fork: %s", strerror(errno));
+		if (!other[i])
+			for (;;)
+				pause();
+	}
+}
+
+static void end_others(void)
+{
+	for (int i = 0; i < others && other[i]; i++) {
+		kill(other[i], SIGKILL);
+		waitpid(other[i], NULL, 0);
+		other[i] = 0;
+	}
+}
+
 /*
  * The least of the rounds: what disturbs one only adds to it. Some more come first that nobody
  * looks at: many with nothing mapped, which is quickly done, and what all others are measured
@@ -141,9 +168,10 @@ static uint64_t measure(const struct bench_mode *mode, struct bench_cell *c, uin
 
 	for (int i = first; i < rounds; i++) {
 		if (mode->prepare && (i == first || !mode->keeps))
-			mode->prepare(c);
+			prepare(mode, c);
 		wait_for_tick();
 		mode->run(c);
+		end_others();
 		if (verbose)
 			fprintf(stderr, " %llu", (unsigned long long)(now->to - now->from));
 		if (i >= 0)
@@ -159,10 +187,11 @@ static uint64_t measure(const struct bench_mode *mode, struct bench_cell *c, uin
 static double count_calls(const struct bench_mode *mode, struct bench_cell *c)
 {
 	if (mode->prepare && !mode->keeps)
-		mode->prepare(c);
+		prepare(mode, c);
 	now->count_calls = true;
 	mode->run(c);
 	now->count_calls = false;
+	end_others();
 	return now->calls_to - now->calls_from;
 }
 
@@ -206,7 +235,11 @@ static void bench_mode(const struct bench_mode *mode, enum fmi_kind kind)
 	struct result fixed = { 0 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		struct bench_cell c = { .kind = kind, .len = 8 * MIB, .empty = i == 0 };
+		struct bench_cell c = {
+			.kind = kind,
+			.len = (others ? 2 : 8) * MIB,
+			.empty = i == 0,
+		};
 
 		c.size = c.empty ? pgsz : sizes[i].bytes;
 		c.nr = c.len / c.size;
@@ -262,7 +295,7 @@ int main(int argc, char **argv)
 		personality(ADDR_NO_RANDOMIZE);
 		execv("/proc/self/exe", argv);
 	}
-	while ((opt = getopt(argc, argv, "m:k:s:r:cpv")) != -1) {
+	while ((opt = getopt(argc, argv, "m:k:s:r:o:cpv")) != -1) {
 		if (opt == 'm')
 			only_modes = optarg;
 		else if (opt == 'k')
@@ -271,6 +304,8 @@ int main(int argc, char **argv)
 			only_sizes = optarg;
 		else if (opt == 'r')
 			rounds = atoi(optarg);
+		else if (opt == 'o')
+			others = atoi(optarg);
 		else if (opt == 'c')
 			with_calls = true;
 		else if (opt == 'p')
@@ -281,6 +316,7 @@ int main(int argc, char **argv)
 			return 2;
 	}
 	fmi_assert(rounds > 0 && rounds <= MAX_ROUNDS, "-r is from 1 to %d", MAX_ROUNDS);
+	fmi_assert(others >= 0 && others <= MAX_OTHERS, "-o is from 0 to %d", MAX_OTHERS);
 	fmi_util_init();
 	now = mmap(NULL, pgsz, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	fmi_assert(now != MAP_FAILED, "no memory");
