@@ -459,7 +459,11 @@ impl call::Handler for RareHook {
         if let Some(kind) = kind {
             let task = current_task();
             tracker.close_stale(task);
-            tracker.windows.open(task, kind);
+            let opened = tracker.windows.open(task, kind);
+            if let (None, window::Kind::Uffd { mm, src_addr, .. }) = (opened, kind) {
+                // Nobody will know where it has moved to.
+                tracker.lose_at(mm, src_addr);
+            }
         }
         *saved = call.save();
         true
