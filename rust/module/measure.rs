@@ -194,7 +194,7 @@ mod measured {
             Some(guard) => (guard, false),
             None => (lock.lock(), true),
         };
-        // SAFETY: Only counts.
+        // SAFETY: An index of `LOCKS`; the lock keeps the caller on its CPU, whose number it is.
         unsafe { raw::fmi_lock_taken(kind as u32, waited) };
         Locked {
             _timer: step(what),
@@ -247,7 +247,7 @@ mod measured {
 
     /// Begins anew.
     pub(crate) fn reset() {
-        // SAFETY: Only writes numbers.
+        // SAFETY: Takes no pointer; the numbers are always there.
         unsafe { raw::fmi_measure_reset() };
     }
 }

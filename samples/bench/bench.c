@@ -96,18 +96,6 @@ void end(void)
 		now->calls_to = all_calls();
 }
 
-static bool wanted(const char *list, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (const char *at = list; at; at = strchr(at, ',')) {
-		at += *at == ',';
-		if (!strncmp(at, name, len) && (!at[len] || at[len] == ','))
-			return true;
-	}
-	return !list;
-}
-
 static int compare(const void *a, const void *b)
 {
 	const uint64_t *x = a, *y = b;

@@ -51,4 +51,7 @@ extern const unsigned int nr_modes;
 void begin(void);
 void end(void);
 
+/* Is it in a list that commas separate? Everything is in no list. */
+bool wanted(const char *list, const char *name);
+
 #endif

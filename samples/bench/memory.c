@@ -156,3 +156,15 @@ void cell_unmap(struct bench_cell *c, char *where)
 
 	fmi_assert(!munmap(where, len), "munmap: %s", strerror(errno));
 }
+
+bool wanted(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *at = list; at; at = strchr(at, ',')) {
+		at += *at == ',';
+		if (!strncmp(at, name, len) && (!at[len] || at[len] == ','))
+			return true;
+	}
+	return !list;
+}

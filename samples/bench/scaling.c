@@ -206,19 +206,6 @@ static void open_cell(const struct cell *cell, struct bench_cell *c)
 		cell_unmap(c, c->mem);
 }
 
-/* A part of a list that commas separate. */
-static bool wanted(const char *list, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (const char *at = list; at; at = strchr(at, ',')) {
-		at += *at == ',';
-		if (!strncmp(at, name, len) && (!at[len] || at[len] == ','))
-			return true;
-	}
-	return !list;
-}
-
 int main(int argc, char **argv)
 {
 	const char *only = NULL, *cpus = "1,2,4";
