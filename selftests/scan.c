@@ -238,6 +238,67 @@ static void killed(struct fmi_scene *s)
 	switch_to("1");
 }
 
+/* A page table for each PMD, which takes the scan a while. */
+static long do_map_tables(unsigned long len, unsigned long a, unsigned long b, unsigned long c)
+{
+	volatile char *mem = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)a;
+	(void)b;
+	(void)c;
+	if (mem == MAP_FAILED)
+		return -errno;
+	madvise((void *)mem, len, MADV_NOHUGEPAGE);
+	for (unsigned long at = 0; at < len; at += pmd_size)
+		(void)mem[at];
+	return 0;
+}
+
+/* What a scan has found of which nothing is missing is tracked, however soon a signal ends it. */
+static void ended_by_a_signal(struct fmi_scene *s)
+{
+	const int others = 3;
+	int nr = 0;
+
+	mapped_before(s);
+	for (int i = 0; i < 12; i++) {
+		const long long lost = fmi_stat("lost");
+		double end = now_seconds() + 20;
+		bool found = false;
+		pid_t pid;
+
+		/* One of them is likely to be scanned after the one that maps the folio. */
+		for (int who = 2; who < 2 + others; who++) {
+			p_start(who);
+			fmi_eq(p_call(who, do_map_tables, 1024 * pmd_size, 0, 0, 0), 0, "mmap");
+		}
+		switch_to("0");
+		pid = fork();
+		fmi_assert(pid >= 0, "fork: %s", strerror(errno));
+		if (pid == 0)
+			_exit(fmi_write("enable", "1") != 1);
+		while (waitpid(pid, NULL, WNOHANG) == 0) {
+			if (found)
+				continue;
+			found = fmi_stat("learning_folios") > 0;
+			fmi_assert(now_seconds() < end, "the scan does not end");
+			if (found)
+				kill(pid, SIGKILL);
+		}
+		for (int who = 2; who < 2 + others; who++)
+			p_exit(who);
+		fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "scan cannot be read");
+		if (!found || !strstr(text, "state: interrupted"))
+			continue;
+		nr++;
+		fmi_eq(fmi_stat("learning_folios"), 0, "learning_folios");
+		fmi_assert(fmi_stat("lost") == lost, "lost:\n%s", text);
+		s_check(s, "found before the signal");
+	}
+	fmi_note("%d of 12 scans were interrupted when they had found it", nr);
+	fmi_assert(nr > 0, "no scan was interrupted");
+}
+
 static void refused(struct fmi_scene *s)
 {
 	static const char *const bad[] = { "", "0", "2", "all", "1 1" };
@@ -442,6 +503,7 @@ static const struct fmi_test tests[] = {
 	{ "moved_before", moved_before, ON_EACH | NOT_ORDER1 },
 	{ "shared_at_odd_places", shared_at_odd_places, (ON_SHMEM | ON_FILE) | NOT_ORDER1 },
 	{ "killed", killed, ON_ANON | PMD_ONLY },
+	{ "ended_by_a_signal", ended_by_a_signal, (ON_ANON | ON_SHMEM) | ORDER4_ONLY | LONG },
 	{ "unseen", unseen, ON_SHMEM | ORDER4_ONLY },
 	{ "exiting", exiting, ON_SHMEM | ORDER4_ONLY | LONG },
 	{ "refused", refused, ON_ONCE },

@@ -473,6 +473,11 @@ impl Walker<'_> {
     fn give_up_rest(&self) {
         // Without memory for a list, calls and the next scan still know which folios those are.
         let list = self.learning().unwrap_or_default();
+        if list.is_empty() {
+            return;
+        }
+        // A signal may have come before the calls were over that were running when they were found.
+        quiesce::wait_for_calls();
         for pfn in list.iter().copied() {
             self.adopt_or_lose(pfn, |_| true);
         }
