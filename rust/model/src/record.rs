@@ -7,41 +7,58 @@ use crate::bits::{
     Pages, //
 };
 
-/// Set in [`Record::meta`] while the whole folio is mapped by one entry here.
-const ENTIRE: u32 = 1 << 31;
+/// Set in [`Record::place`] while the whole folio is mapped by one entry here.
+pub(crate) const ENTIRE: u64 = 1 << 0;
 
-/// Set in [`Record::meta`] if the present run removes, and pages of its VMA and page table are left.
-pub(crate) const TUPLE_LEFT: u32 = 1 << 30;
+/// Set while PTEs map all pages here.
+pub(crate) const ALL: u64 = 1 << 1;
 
-/// Set in [`Record::meta`] if the present run removes, and pages of its VMA are left.
-pub(crate) const VMA_LEFT: u32 = 1 << 29;
+/// Set while PTEs map some pages here, but not all.
+pub(crate) const SOME: u64 = 1 << 2;
 
-/// The bits of [`Record::meta`] that are not flags.
-const BOUNDS: u32 = VMA_LEFT - 1;
+/// Set if there is a [`Detail`].
+const DETAILED: u64 = 1 << 3;
 
-/// The mappings of one folio in one MM at one base address.
+/// Set if the present run removes, and pages of its VMA and page table are left.
+pub(crate) const TUPLE_LEFT: u64 = 1 << 4;
+
+/// Set if the present run removes, and pages of its VMA are left.
+pub(crate) const VMA_LEFT: u64 = 1 << 5;
+
+/// Where bits of the run of a record without detail are.
+const RUN_SHIFT: u32 = 4;
+
+/// The bits below the address of a page: what else is in [`Record::place`].
+const LOW_BITS: u64 = (1 << 12) - 1;
+
+/// The mappings of one folio in one MM at one base address. All bytes zero is a free one.
 ///
-/// All bytes zero is an unused record. `nr` PTE mappings and the entire mapping are independent:
-/// while a PMD is split a record has both.
+/// PTE mappings and the entire mapping are independent: while a PMD is split a record has both.
+///
+/// Most records are *short*: all PTEs or one entry map the folio in one VMA, the last call made a
+/// mapping and was about the last page, too; or none is known, because the mappings were found or
+/// moved. Anything else is kept in a [`Detail`], which takes the place of a record.
+///
+/// Of the run that the last call belongs to a short record keeps 8 bits. That is enough: a call of
+/// the same run would make a mapping, and there is none left to be made but one entry beside all
+/// PTEs, which the kernel never makes.
 ///
 /// # Invariants
 ///
-/// * A record in use maps something: `nr > 0` or it is entire.
-/// * `bits` is the set of PTE-mapped pages of a folio of up to 64 pages. For a larger folio it is
-///   the link of a chunk that holds the set if `0 < nr < N`, and 0 otherwise.
-/// * `bounds` likewise is the set of pages (never page 0) that begin another VMA than the page
-///   before them; it has a chunk if there is any.
+/// * A record in use maps something: one of [`ENTIRE`], [`ALL`] and [`SOME`] is set. So it is between
+///   two operations; [`ALL`] and [`SOME`] are never both set.
+/// * There is a detail if [`SOME`] is set.
 #[derive(Clone, Copy, Default, Debug)]
+#[repr(C, packed(4))]
 pub struct Record {
     /// The MM.
     pub(crate) mm: u64,
-    /// The address of page 0 of the folio, wrapping.
-    pub(crate) base: u64,
-    /// Which pages are mapped by PTEs.
-    pub(crate) bits: u64,
-    /// Before which pages a VMA ends.
-    pub(crate) bounds: u64,
-    /// Link of the folio's entry; 0 for an unused record.
+    /// The address of page 0 of the folio, wrapping, which is that of a page; the flags above, and
+    /// 8 bits of the run from bit [`RUN_SHIFT`] on if there is no detail, 0 for none.
+    pub(crate) place: u64,
+    /// The kernel's id of the MM, or link of the detail.
+    pub(crate) own: u32,
+    /// Link of the folio's entry; 0 for an unused record, and for one that is a detail.
     pub(crate) entry: u32,
     /// Link of the next record in the hash bucket, or in the list of free records.
     pub(crate) hash_next: u32,
@@ -49,72 +66,193 @@ pub struct Record {
     pub(crate) prev: u32,
     /// Link of the next record of the folio.
     pub(crate) next: u32,
-    /// How many pages are mapped by PTEs.
-    pub(crate) nr: u32,
-    /// Number of VMA boundaries, and [`ENTIRE`] and other flags.
-    pub(crate) meta: u32,
-    /// The run that the last call belongs to, as the lower half of its key; 0 for none.
-    ///
-    /// That of the folio ([`crate::FolioEntry`]) ends with a call on any record, this one does not.
-    /// A record may be mapped by several (VMA, page table) tuples: calls that alternate between them
-    /// are runs of their own here.
-    pub(crate) run: u32,
-    /// The kernel's id of the MM.
-    pub(crate) mm_id: u32,
-    /// The page behind the last one of the last call.
-    pub(crate) last_end: u32,
-    /// The lower half of the identity of the page table, if several MMs may share it; else 0. See
-    /// `shard/shared.rs`.
-    pub(crate) table: u32,
 }
 
-const _: () = assert!(size_of::<Record>() == 72);
+const _: () = assert!(size_of::<Record>() == 36);
 
 impl Record {
+    /// Returns a record that maps nothing yet; `None` if the base is not the address of a page.
+    #[inline]
+    pub(crate) fn new(mm: u64, base: u64) -> Option<Self> {
+        (base & LOW_BITS == 0).then_some(Self {
+            mm,
+            place: base,
+            ..Self::default()
+        })
+    }
+
+    /// Returns the address of page 0 of the folio, wrapping.
+    #[inline]
+    pub(crate) fn base(&self) -> u64 {
+        self.place & !LOW_BITS
+    }
+
+    /// Notes another base; returns whether it is the address of a page.
+    #[inline]
+    pub(crate) fn set_base(&mut self, base: u64) -> bool {
+        self.place = base | (self.place & LOW_BITS);
+        base & LOW_BITS == 0
+    }
+
     /// Returns whether the whole folio is mapped by one entry here.
     #[inline]
     pub(crate) fn entire(&self) -> bool {
         self.has(ENTIRE)
     }
 
-    /// Notes whether the whole folio is mapped by one entry here.
+    /// Returns whether one of some flags is set.
     #[inline]
-    pub(crate) fn set_entire(&mut self, entire: bool) {
-        self.put(ENTIRE, entire);
+    pub(crate) fn has(&self, flags: u64) -> bool {
+        self.place & flags != 0
     }
 
-    /// Returns the number of VMA boundaries inside the record.
+    /// Sets or clears flags.
     #[inline]
-    pub(crate) fn nr_bounds(&self) -> u32 {
-        self.meta & BOUNDS
-    }
-
-    /// Notes the number of VMA boundaries inside the record.
-    #[inline]
-    pub(crate) fn set_nr_bounds(&mut self, nr: u32) {
-        self.meta = (self.meta & !BOUNDS) | (nr & BOUNDS);
-    }
-
-    /// Returns whether a flag is set.
-    #[inline]
-    pub(crate) fn has(&self, flag: u32) -> bool {
-        self.meta & flag != 0
-    }
-
-    /// Sets or clears a flag.
-    #[inline]
-    pub(crate) fn put(&mut self, flag: u32, set: bool) {
-        self.meta = if set {
-            self.meta | flag
+    pub(crate) fn put(&mut self, flags: u64, set: bool) {
+        self.place = if set {
+            self.place | flags
         } else {
-            self.meta & !flag
+            self.place & !flags
         };
     }
 
     /// Returns whether nothing is mapped here.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.nr == 0 && !self.entire()
+        !self.has(ENTIRE | ALL | SOME)
+    }
+
+    /// Returns whether the mappings are such that a short record can hold them.
+    #[inline]
+    pub(crate) fn is_simple(&self) -> bool {
+        matches!(self.place & (ENTIRE | ALL | SOME), ENTIRE | ALL)
+    }
+
+    /// Returns whether this is a short record with this flag of [`ENTIRE`] and [`ALL`] only.
+    #[inline]
+    pub(crate) fn is_short(&self, flag: u64) -> bool {
+        self.place & (ENTIRE | ALL | SOME | DETAILED) == flag
+    }
+
+    /// Returns the link of the detail.
+    #[inline]
+    pub(crate) fn detail(&self) -> Option<u32> {
+        self.has(DETAILED).then_some(self.own)
+    }
+
+    /// Makes it one with a detail at a link; the bits of the run go.
+    pub(crate) fn attach(&mut self, link: u32) {
+        self.place &= !LOW_BITS | ENTIRE | ALL | SOME;
+        self.place |= DETAILED;
+        self.own = link;
+    }
+
+    /// Makes it a short one.
+    #[inline]
+    pub(crate) fn shorten(&mut self, mm_id: u32, run: u32) {
+        let bits = if run == 0 { 0 } else { run_bits(run) };
+        self.place &= !LOW_BITS | ENTIRE | ALL | SOME;
+        self.place |= bits;
+        self.own = mm_id;
+    }
+
+    /// Forgets the last call on a short record.
+    #[inline]
+    pub(crate) fn forget_run(&mut self) {
+        self.place &= !LOW_BITS | ENTIRE | ALL | SOME;
+    }
+
+    /// Notes the kernel's id of the MM of a short record.
+    #[inline]
+    pub(crate) fn set_mm_id(&mut self, mm_id: u32) {
+        self.own = mm_id;
+    }
+
+    /// Returns the kernel's id of the MM of a short record.
+    #[inline]
+    pub(crate) fn mm_id(&self) -> u32 {
+        self.own
+    }
+
+    /// Returns what there is to know of a short record beside its mappings.
+    pub(crate) fn implied(&self) -> Detail {
+        let noted = self.notes_run();
+        Detail {
+            mm_id: self.own,
+            last_end: if noted { u32::MAX } else { 0 },
+            ..Detail::default()
+        }
+    }
+
+    /// Returns whether the last call on a short record is known.
+    #[inline]
+    pub(crate) fn notes_run(&self) -> bool {
+        self.place & LOW_BITS >= 1 << RUN_SHIFT
+    }
+
+    /// Returns whether the last call on a short record may be of this run.
+    #[inline]
+    pub(crate) fn may_be_of_run(&self, run: u32) -> bool {
+        self.place & LOW_BITS & !((1 << RUN_SHIFT) - 1) == run_bits(run)
+    }
+}
+
+/// Returns the bits of a run that a short record keeps; never 0.
+#[inline]
+fn run_bits(run: u32) -> u64 {
+    u64::from(run & 0xff).max(1) << RUN_SHIFT
+}
+
+/// What a record has beside one that is short.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Detail {
+    /// The set of PTE-mapped pages of a folio of up to 64 pages, while some pages are and others not.
+    /// For a larger folio the link of a chunk that holds the set, and how many they are in the upper
+    /// half. 0 for none.
+    pub(crate) bits: u64,
+    /// Likewise the set of pages (never page 0) that begin another VMA than the page before them.
+    pub(crate) bounds: u64,
+    /// The kernel's id of the MM.
+    pub(crate) mm_id: u32,
+    /// The run that the last call belongs to, as the lower half of its key; 0 for none.
+    ///
+    /// That of the folio ([`crate::FolioEntry`]) ends with a call on any record, this one does not.
+    /// A record may be mapped by several (VMA, page table) tuples: calls that alternate between them
+    /// are runs of their own here.
+    pub(crate) run: u32,
+    /// The page behind the last one of the last call, or any number above that.
+    pub(crate) last_end: u32,
+    /// The lower half of the identity of the page table, if several MMs may share it; else 0. See
+    /// `shard/shared.rs`.
+    pub(crate) table: u32,
+}
+
+impl Detail {
+    /// Returns what is stored in place of a record.
+    #[inline]
+    pub(crate) fn of(unit: &Record) -> Self {
+        Self {
+            bits: unit.mm,
+            bounds: unit.place,
+            mm_id: unit.own,
+            run: unit.hash_next,
+            last_end: unit.prev,
+            table: unit.next,
+        }
+    }
+
+    /// Returns what is stored in place of a record; it does not look like one in use.
+    #[inline]
+    pub(crate) fn stored(self) -> Record {
+        Record {
+            mm: self.bits,
+            place: self.bounds,
+            own: self.mm_id,
+            entry: 0,
+            hash_next: self.run,
+            prev: self.last_end,
+            next: self.table,
+        }
     }
 }
 
@@ -190,10 +328,10 @@ impl Spread {
         if record.is_empty() {
             return Self::default();
         }
-        let nr_pages = slots.nr_pages;
-        let whole = record.nr == nr_pages;
-        let last = slots.of(nr_pages.wrapping_sub(1));
-        if record.nr_bounds() == 0 && (last == 0 || whole || record.nr == 0) {
+        let whole = record.has(ALL);
+        let last = slots.of(slots.nr_pages.wrapping_sub(1));
+        let one_vma = matches!(bounds, Pages::None);
+        if one_vma && (last == 0 || !record.has(SOME)) {
             return Self {
                 vma: 1,
                 vma_pt: if whole { last.wrapping_add(1) } else { 1 },
@@ -234,7 +372,7 @@ impl Spread {
                 page = stop;
             }
             if tuples > 0 {
-                let all = start == 0 && end == nr_pages && record.nr == nr_pages;
+                let all = start == 0 && end == nr_pages && record.has(ALL);
                 spread.vma = spread.vma.wrapping_add(1);
                 spread.vma_pt = spread.vma_pt.wrapping_add(tuples);
                 spread.full = spread.full.wrapping_add(u32::from(all || entire));

@@ -18,6 +18,7 @@ use crate::{
 mod apply;
 mod asking;
 mod check;
+mod detail;
 mod entry;
 mod evaluate;
 mod history;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Free entries, records, histories and chunks.
+//! Free entries, records, histories and chunks. Details of records are stored in place of records.
 //!
 //! Each kind has a list of what was freed and a watermark below which everything was used once, so
 //! that zeroed storage needs no preparation.
@@ -9,6 +9,7 @@ use crate::bits::{
     index,
     narrow, //
 };
+use crate::record::Detail;
 use crate::shard::{
     link_to,
     position_of,
@@ -92,6 +93,20 @@ impl Shard<'_> {
 
     /// Takes a free record: all zero, but for [`Record::hash_next`].
     pub(crate) fn alloc_record(&mut self) -> Result<u32, Fail> {
+        let r = self.take_record()?;
+        self.state.counters.add(Counter::Records);
+        Ok(r)
+    }
+
+    /// Gives a record back.
+    pub(crate) fn free_record(&mut self, r: u32) -> Result<(), Fail> {
+        self.put_record(r)?;
+        self.state.counters.sub(Counter::Records);
+        Ok(())
+    }
+
+    /// Takes the place of a record.
+    fn take_record(&mut self) -> Result<u32, Fail> {
         let len = self.records.len();
         let free = &mut self.state.free;
         let r = match position_of(free.record) {
@@ -101,19 +116,33 @@ impl Shard<'_> {
             }
             None => take_fresh(&mut free.fresh_record, len).ok_or(Fail::NoMemory)?,
         };
-        self.state.counters.add(Counter::Records);
         Ok(r)
     }
 
-    /// Gives a record back.
-    pub(crate) fn free_record(&mut self, r: u32) -> Result<(), Fail> {
+    /// Gives the place of a record back.
+    fn put_record(&mut self, r: u32) -> Result<(), Fail> {
         let next = self.state.free.record;
         *self.record_mut(r)? = Record {
             hash_next: next,
             ..Record::default()
         };
         self.state.free.record = link_to(r);
-        self.state.counters.sub(Counter::Records);
+        Ok(())
+    }
+
+    /// Stores a detail in place of a record; returns its link.
+    pub(crate) fn alloc_detail(&mut self, detail: Detail) -> Result<u32, Fail> {
+        let d = self.take_record()?;
+        *self.record_mut(d)? = detail.stored();
+        self.state.counters.add(Counter::Details);
+        Ok(link_to(d))
+    }
+
+    /// Gives the place of a detail back.
+    pub(crate) fn free_detail(&mut self, link: u32) -> Result<(), Fail> {
+        let d = position_of(link).ok_or(CORRUPT)?;
+        self.put_record(d)?;
+        self.state.counters.sub(Counter::Details);
         Ok(())
     }
 

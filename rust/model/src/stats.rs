@@ -149,6 +149,8 @@ counters! {
     Entries => "entries",
     /// Records in use.
     Records => "records",
+    /// Details of records in use, each of which takes the place of a record.
+    Details => "details",
     /// Folios of which more is kept than their records say.
     Histories => "histories",
     /// Chunks of bitmap in use.
@@ -232,6 +234,7 @@ impl Counter {
                 | Self::Learning
                 | Self::Entries
                 | Self::Records
+                | Self::Details
                 | Self::Histories
                 | Self::Chunks
         )

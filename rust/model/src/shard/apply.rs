@@ -19,7 +19,10 @@ use crate::bits::{
 use crate::planes::Step;
 use crate::record::{
     Record,
-    Spread, //
+    Spread,
+    ALL,
+    ENTIRE,
+    SOME, //
 };
 use crate::{
     Call,
@@ -179,25 +182,29 @@ impl Shard<'_> {
         match (found, c.op) {
             (Found::New(elsewhere), _) => {
                 let r = self.new_record(e, c.mm, c.base, elsewhere)?;
-                self.observe(e, r, c, part, vma, run)?;
+                let noted = self.observe(e, r, c, part, vma, run)?;
                 self.edit(e, r, part, Step::Up, vma)?;
+                self.note(e, r, &noted)?;
             }
             (Found::At(r), op) => {
-                self.observe(e, r, c, part, vma, run)?;
+                let noted = self.observe(e, r, c, part, vma, run)?;
                 let step = if op == Op::Remove {
                     Step::Down
                 } else {
                     Step::Up
                 };
                 self.edit(e, r, part, step, vma)?;
+                self.note(e, r, &noted)?;
             }
             (Found::Displaced(r), _) => {
-                self.observe(e, r, c, part, None, run)?;
+                let noted = self.observe(e, r, c, part, None, run)?;
                 self.edit(e, r, part, Step::Down, None)?;
+                self.note(e, r, &noted)?;
             }
             (Found::Both(here, there), _) => {
-                self.observe(e, here, c, part, vma, run)?;
+                let noted = self.observe(e, here, c, part, vma, run)?;
                 self.remove_from_both(e, here, there, part)?;
+                self.note(e, here, &noted)?;
             }
         }
         let entry = self.entry_mut(e)?;
@@ -220,7 +227,7 @@ impl Shard<'_> {
                 let record = self.record(r)?;
                 match (c.op, c.level) {
                     (Op::Add, Level::Pte) => record.entire(),
-                    (Op::Remove, Level::Entire) => record.nr > 0,
+                    (Op::Remove, Level::Entire) => record.has(ALL | SOME),
                     _ => false,
                 }
             }
@@ -251,11 +258,12 @@ impl Shard<'_> {
         if part.level == Level::Entire || (removes && entry.kind != Kind::Anon) {
             return Ok(false);
         }
-        if part.first < record.last_end {
+        let last_end = self.detail(record)?.last_end;
+        if part.first < last_end {
             return Ok(true);
         }
         let pages = self.pages_of(record, entry.order)?;
-        Ok(removes && pages.any(record.last_end, part.first))
+        Ok(removes && pages.any(last_end, part.first))
     }
 
     /// Returns whether a record has all mappings of a part.
@@ -364,7 +372,7 @@ impl Shard<'_> {
         let fits = |record: &Record| {
             record.mm == c.mm
                 && pages_in_vma(
-                    (record.base, c.order, page_shift),
+                    (record.base(), c.order, page_shift),
                     part,
                     (c.vma_start, c.vma_end),
                 )
@@ -425,7 +433,7 @@ impl Shard<'_> {
             (Level::Pte, Step::Up) => self.map_pages(e, r, part.first, part.nr)?,
             (Level::Pte, Step::Down) => self.unmap_pages(e, r, part.first, part.nr)?,
             (Level::Entire, step) => {
-                self.record_mut(r)?.set_entire(step == Step::Up);
+                self.record_mut(r)?.put(ENTIRE, step == Step::Up);
                 let entry = self.entry_mut(e)?;
                 if step == Step::Up {
                     entry.entire = entry.entire.wrapping_add(1);

@@ -96,7 +96,7 @@ impl Shard<'_> {
         let shift = u32::from(self.state.geometry.page_shift);
         let len = u64::from(pages_of_order(entry.order)).wrapping_shl(shift);
         let covered = self.find_record(entry.first_record, |record| {
-            env.window_covers(record.mm, record.base, len)
+            env.window_covers(record.mm, record.base(), len)
         });
         Ok(covered.is_none())
     }
@@ -503,7 +503,8 @@ impl Shard<'_> {
                 pages.next(0, pages_of_order(order)).unwrap_or(0)
             };
             let exclusive = env.anon_exclusive(pfn, order, first);
-            ask.page = Some(self.ask_page(e, record.mm, record.mm_id, first, exclusive));
+            let mm_id = self.detail(record)?.mm_id;
+            ask.page = Some(self.ask_page(e, record.mm, mm_id, first, exclusive));
         }
         Ok(ask)
     }

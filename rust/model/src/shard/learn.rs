@@ -246,21 +246,19 @@ impl Shard<'_> {
             Some(r) => r,
             None => self.new_record(e, mm, base, lookup.elsewhere)?,
         };
-        let record = self.record_mut(r)?;
-        record.mm_id = mm_id;
-        record.table = table;
+        self.note_owner(r, mm_id, table)?;
         if part.level == Level::Entire {
             if !self.record(r)?.entire() {
                 self.edit(e, r, part, Step::Up, vma)?;
             }
-            return Ok(());
+            return self.try_shorten(r);
         }
         let mut at = part.first;
         loop {
             let pages = self.pages_of(self.record(r)?, order)?;
             let first = pages.next_gap(at, part.end());
             if first >= part.end() {
-                return Ok(());
+                return self.try_shorten(r);
             }
             let end = pages.next(first, part.end()).unwrap_or(part.end());
             let piece = Part {
@@ -356,7 +354,8 @@ impl Shard<'_> {
             return Ok(());
         }
         let [_, table] = m.tables;
-        let whose = (self.record(from)?.mm_id, number_of(table));
+        let mm_id = self.detail(self.record(from)?)?.mm_id;
+        let whose = (mm_id, number_of(table));
         let vma = (m.vma_start, m.vma_end);
         self.learn_part(e, new, whose, part, vma)?;
         self.unlearn_part(e, old, part)?;

@@ -14,7 +14,10 @@ use super::{
     CORRUPT, //
 };
 use crate::bits::index;
-use crate::Record;
+use crate::{
+    Inconsistency,
+    Record, //
+};
 
 /// What a look at the records of a folio and MM found.
 #[derive(Clone, Copy)]
@@ -96,7 +99,7 @@ impl Shard<'_> {
         while let Some(r) = position_of(link) {
             let record = self.record(r)?;
             if record.entry == link_to(e) && record.mm == mm {
-                if record.base == base {
+                if record.base() == base {
                     found.here = Some(r);
                     break;
                 }
@@ -115,6 +118,7 @@ impl Shard<'_> {
         base: u64,
         elsewhere: bool,
     ) -> Result<u32, Fail> {
+        let fresh = Record::new(mm, base).ok_or(Fail::Inconsistent(Inconsistency::Malformed))?;
         let r = self.alloc_record()?;
         let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));
         let first = self.record_buckets.get_mut(bucket).ok_or(CORRUPT)?;
@@ -128,12 +132,10 @@ impl Shard<'_> {
             self.record_mut(next)?.prev = link_to(r);
         }
         *self.record_mut(r)? = Record {
-            mm,
-            base,
             entry: link_to(e),
             hash_next,
             next,
-            ..Record::default()
+            ..fresh
         };
         if is_table(mm) {
             self.entry_mut(e)?.shared_table = true;
@@ -141,15 +143,19 @@ impl Shard<'_> {
         Ok(r)
     }
 
-    /// Frees a record that maps nothing and has no chunk any more.
+    /// Frees a record that maps nothing and has no chunk any more, and its detail.
     pub(crate) fn drop_record(&mut self, e: u32, r: u32) -> Result<(), Fail> {
+        let record = *self.record(r)?;
         let Record {
             mm,
             hash_next,
             prev,
             next,
             ..
-        } = *self.record(r)?;
+        } = record;
+        if let Some(detail) = record.detail() {
+            self.free_detail(detail)?;
+        }
 
         // Out of the hash bucket; other records of the MM are all in there.
         let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));

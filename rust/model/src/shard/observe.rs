@@ -7,8 +7,8 @@ use super::apply::{
     Part,
     Run, //
 };
+use super::detail::Noted;
 use super::plain::identity;
-use super::shared::number_of;
 use super::{
     Fail,
     Shard, //
@@ -80,7 +80,8 @@ impl Apart<'_> {
 }
 
 impl Shard<'_> {
-    /// Takes a call on a record along, before it changes anything.
+    /// Takes a call on a record along, before it changes anything; returns what is to be noted
+    /// afterwards.
     ///
     /// `vma` is the range of pages that the VMA covers; if it is not known, all of them. Constant
     /// time for whole-folio calls; for parts a look at the words of the record's bitmap.
@@ -92,7 +93,7 @@ impl Shard<'_> {
         part: Part,
         vma: Option<(u32, u32)>,
         run: Run,
-    ) -> Result<(), Fail> {
+    ) -> Result<Noted, Fail> {
         let Run { key, split, again } = run;
         let entry = self.entry(e)?;
         let (order, kind, entire, total) = (entry.order, entry.kind, entry.entire, entry.total);
@@ -100,7 +101,12 @@ impl Shard<'_> {
         let geometry = self.state.geometry;
         let (from, end) = vma.unwrap_or((0, nr_pages));
         let record = self.record(r)?;
-        let slots = Slots::new(record.base, order, geometry.page_shift, geometry.pmd_order);
+        let slots = Slots::new(
+            record.base(),
+            order,
+            geometry.page_shift,
+            geometry.pmd_order,
+        );
         let apart = Apart {
             pages: self.pages_of(record, order)?,
             part,
@@ -110,7 +116,7 @@ impl Shard<'_> {
         let vma_maps = pmd_apart || apart.next(from, end).is_some();
         let adds = c.op != Op::Remove;
         let run = low(key);
-        let new_run = record.run != run || again;
+        let new_run = again || !self.was_of_run(record, run, adds && !split)?;
 
         let scan = (part.level == Level::Pte && part.nr < nr_pages && !split).then(|| {
             if pmd_apart {
@@ -175,26 +181,9 @@ impl Shard<'_> {
             entire,
             total,
         };
-        let record = self.record_mut(r)?;
-        record.run = run;
-        record.mm_id = c.mm_id;
-        record.table = number_of(c.table);
-        record.last_end = part.end();
-        record.put(TUPLE_LEFT, removes && table_maps);
-        record.put(VMA_LEFT, removes && vma_maps);
         if let Some(past) = self.past_mut(e)? {
             past.sketches.event(&event);
         }
-        Ok(())
-    }
-
-    /// Ends the run of a record: its mappings move.
-    pub(crate) fn end_run(&mut self, r: u32) -> Result<(), Fail> {
-        let record = self.record_mut(r)?;
-        record.run = 0;
-        record.last_end = 0;
-        record.put(TUPLE_LEFT, false);
-        record.put(VMA_LEFT, false);
-        Ok(())
+        Ok(Noted::new(c, part, run, removes, (table_maps, vma_maps)))
     }
 }

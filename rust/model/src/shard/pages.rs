@@ -19,8 +19,11 @@ use crate::bits::{
 };
 use crate::planes::Step;
 use crate::record::{
+    Detail,
     Slots,
-    Spread, //
+    Spread,
+    ALL,
+    SOME, //
 };
 use crate::Record;
 
@@ -33,8 +36,9 @@ enum Set {
     Bounds,
 }
 
-impl Record {
-    /// Returns the word that is a set of the record, or the link of its chunk.
+impl Detail {
+    /// Returns the word that is a set of the record, or the link of its chunk and the number of
+    /// pages.
     fn set_mut(&mut self, set: Set) -> &mut u64 {
         match set {
             Set::Bits => &mut self.bits,
@@ -43,20 +47,41 @@ impl Record {
     }
 }
 
-/// Returns whether sets of pages of a folio of this order fit into a word of the record.
+/// Returns the link of a chunk, and how many pages are in the set that it holds.
+fn halves(word: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+    let link = u32::from_le_bytes([a, b, c, d]);
+    (link, u32::from_le_bytes([e, f, g, h]))
+}
+
+/// Returns the word of a link and a number of pages.
+fn from_halves(link: u32, nr: u32) -> u64 {
+    u64::from(link) | u64::from(nr).wrapping_shl(u32::BITS)
+}
+
+/// Returns how many pages a set has that is kept in this word.
+fn len_of(word: u64, order: u8) -> u32 {
+    if is_inline(order) {
+        word.count_ones()
+    } else {
+        halves(word).1
+    }
+}
+
+/// Returns whether sets of pages of a folio of this order fit into a word of the detail.
 #[inline]
 fn is_inline(order: u8) -> bool {
     u32::from(order) <= WORD_SHIFT
 }
 
 impl Shard<'_> {
-    /// Returns a set that is kept in a word of the record or in a chunk.
+    /// Returns a set that is kept in a word of a detail or in a chunk.
     #[inline]
     fn stored(&self, word: u64, order: u8) -> Result<Pages<'_>, Fail> {
         if is_inline(order) {
             return Ok(Pages::Word(word));
         }
-        let link = u32::try_from(word).map_err(|_| CORRUPT)?;
+        let (link, _) = halves(word);
         let words = index(words_of(pages_of_order(order)));
         let chunk = self.chunk(link)?;
         Ok(Pages::Words(chunk.get(..words).ok_or(CORRUPT)?))
@@ -65,30 +90,50 @@ impl Shard<'_> {
     /// Returns the pages that a record of a folio of this order maps by PTEs.
     #[inline]
     pub(crate) fn pages_of(&self, record: &Record, order: u8) -> Result<Pages<'_>, Fail> {
-        if record.nr == 0 {
-            Ok(Pages::None)
-        } else if record.nr == pages_of_order(order) {
+        if record.has(ALL) {
             Ok(Pages::All)
+        } else if record.has(SOME) {
+            self.stored(self.detail(record)?.bits, order)
         } else {
-            self.stored(record.bits, order)
+            Ok(Pages::None)
+        }
+    }
+
+    /// Returns how many pages they are.
+    pub(crate) fn nr_pages_of(&self, record: &Record, order: u8) -> Result<u32, Fail> {
+        if record.has(ALL) {
+            Ok(pages_of_order(order))
+        } else if record.has(SOME) {
+            Ok(len_of(self.detail(record)?.bits, order))
+        } else {
+            Ok(0)
         }
     }
 
     /// Returns the VMA boundaries inside a record of a folio of this order.
     #[inline]
     pub(crate) fn bounds_of(&self, record: &Record, order: u8) -> Result<Pages<'_>, Fail> {
-        if record.nr_bounds() == 0 {
-            Ok(Pages::None)
-        } else {
-            self.stored(record.bounds, order)
+        match self.detail(record)?.bounds {
+            0 => Ok(Pages::None),
+            word => self.stored(word, order),
         }
+    }
+
+    /// Returns how many they are.
+    pub(crate) fn nr_bounds_of(&self, record: &Record, order: u8) -> Result<u32, Fail> {
+        Ok(len_of(self.detail(record)?.bounds, order))
     }
 
     /// Returns over how many VMAs and page tables the mappings of a record spread.
     pub(crate) fn spread(&self, r: u32, order: u8) -> Result<Spread, Fail> {
         let record = self.record(r)?;
         let geometry = self.state.geometry;
-        let slots = Slots::new(record.base, order, geometry.page_shift, geometry.pmd_order);
+        let slots = Slots::new(
+            record.base(),
+            order,
+            geometry.page_shift,
+            geometry.pmd_order,
+        );
         Ok(Spread::of(
             record,
             &slots,
@@ -99,32 +144,53 @@ impl Shard<'_> {
 
     /// Makes room for a set of a record, and empties or fills it.
     fn make_set(&mut self, r: u32, order: u8, set: Set, full: bool) -> Result<(), Fail> {
+        self.need_detail(r)?;
         let fill = if full { u64::MAX } else { 0 };
+        let nr_pages = pages_of_order(order);
         let word = if is_inline(order) {
-            fill & mask_in(0, 0, pages_of_order(order))
+            fill & mask_in(0, 0, nr_pages)
         } else {
-            u64::from(self.alloc_chunk(fill)?)
+            from_halves(self.alloc_chunk(fill)?, if full { nr_pages } else { 0 })
         };
-        *self.record_mut(r)?.set_mut(set) = word;
-        Ok(())
+        self.with_detail(r, |detail| *detail.set_mut(set) = word)
     }
 
     /// Gives back the room of a set of a record, if it has any.
     fn drop_set(&mut self, r: u32, order: u8, set: Set) -> Result<(), Fail> {
-        let word = core::mem::replace(self.record_mut(r)?.set_mut(set), 0);
+        if self.record(r)?.detail().is_none() {
+            return Ok(());
+        }
+        let word = self.with_detail(r, |detail| core::mem::replace(detail.set_mut(set), 0))?;
         if is_inline(order) || word == 0 {
             return Ok(());
         }
-        self.free_chunk(u32::try_from(word).map_err(|_| CORRUPT)?)
+        self.free_chunk(halves(word).0)
     }
 
-    /// Returns the words of a set of a record, to be changed.
-    fn set_words(&mut self, r: u32, order: u8, set: Set) -> Result<&mut [u64], Fail> {
-        if is_inline(order) {
-            return Ok(core::slice::from_mut(self.record_mut(r)?.set_mut(set)));
-        }
-        let link = *self.record_mut(r)?.set_mut(set);
-        self.chunk_mut(u32::try_from(link).map_err(|_| CORRUPT)?)
+    /// Changes a set of a record, which it has, by ranges of pages that come and go, how often each;
+    /// returns how many pages are in it then.
+    fn change_set(
+        &mut self,
+        r: u32,
+        order: u8,
+        set: Set,
+        change: impl Fn(&mut [u64]) -> (u32, u32),
+    ) -> Result<u32, Fail> {
+        let mut detail = self.detail(self.record(r)?)?;
+        let word = detail.set_mut(set);
+        let nr = if is_inline(order) {
+            change(core::slice::from_mut(word));
+            word.count_ones()
+        } else {
+            let (link, old) = halves(*word);
+            let (more, fewer) = change(self.chunk_mut(link)?);
+            let nr = old.wrapping_add(more).wrapping_sub(fewer);
+            *word = from_halves(link, nr);
+            nr
+        };
+        let word = *word;
+        self.with_detail(r, |detail| *detail.set_mut(set) = word)?;
+        Ok(nr)
     }
 
     /// Gives back the room of both sets of a record.
@@ -138,7 +204,7 @@ impl Shard<'_> {
         let order = self.entry(e)?.order;
         let nr_pages = pages_of_order(order);
         let end = first.wrapping_add(nr);
-        let old = self.record(r)?.nr;
+        let old = self.nr_pages_of(self.record(r)?, order)?;
         let new = old.wrapping_add(nr);
         if new == nr_pages {
             if old > 0 {
@@ -146,18 +212,23 @@ impl Shard<'_> {
                 self.drop_set(r, order, Set::Bits)?;
                 self.part_gone(e)?;
             }
+            let record = self.record_mut(r)?;
+            record.put(SOME, false);
+            record.put(ALL, true);
             let entry = self.entry_mut(e)?;
             entry.whole = entry.whole.wrapping_add(1);
         } else {
             if old == 0 {
                 self.make_set(r, order, Set::Bits, false)?;
+                self.record_mut(r)?.put(SOME, true);
                 let entry = self.entry_mut(e)?;
                 entry.parts = entry.parts.wrapping_add(1);
             }
-            set_range(self.set_words(r, order, Set::Bits)?, first, end);
+            self.change_set(r, order, Set::Bits, |words| {
+                (set_range(words, first, end), 0)
+            })?;
             self.count_range(e, first, end, Step::Up)?;
         }
-        self.record_mut(r)?.nr = new;
         let entry = self.entry_mut(e)?;
         entry.total = entry.total.wrapping_add(u64::from(nr));
         Ok(())
@@ -168,23 +239,29 @@ impl Shard<'_> {
         let order = self.entry(e)?.order;
         let nr_pages = pages_of_order(order);
         let end = first.wrapping_add(nr);
-        let old = self.record(r)?.nr;
+        let old = self.nr_pages_of(self.record(r)?, order)?;
         let new = old.wrapping_sub(nr);
-        self.record_mut(r)?.nr = new;
         if old == nr_pages {
+            self.record_mut(r)?.put(ALL, false);
             let entry = self.entry_mut(e)?;
             entry.whole = entry.whole.wrapping_sub(1);
             if new > 0 {
                 entry.parts = entry.parts.wrapping_add(1);
                 self.make_set(r, order, Set::Bits, true)?;
-                clear_range(self.set_words(r, order, Set::Bits)?, first, end);
+                self.record_mut(r)?.put(SOME, true);
+                self.change_set(r, order, Set::Bits, |words| {
+                    (0, clear_range(words, first, end))
+                })?;
                 self.count_record(e, r, Step::Up)?;
             }
         } else {
             self.count_range(e, first, end, Step::Down)?;
             if new > 0 {
-                clear_range(self.set_words(r, order, Set::Bits)?, first, end);
+                self.change_set(r, order, Set::Bits, |words| {
+                    (0, clear_range(words, first, end))
+                })?;
             } else {
+                self.record_mut(r)?.put(SOME, false);
                 self.drop_set(r, order, Set::Bits)?;
                 self.part_gone(e)?;
             }
@@ -207,22 +284,23 @@ impl Shard<'_> {
     /// Notes that one VMA covers the pages `from..end` of a record, and ends there.
     pub(crate) fn bound(&mut self, r: u32, order: u8, from: u32, end: u32) -> Result<(), Fail> {
         let nr_pages = pages_of_order(order);
-        let old = self.record(r)?.nr_bounds();
-        if old == 0 {
+        if self.detail(self.record(r)?)?.bounds == 0 {
             if from == 0 && end == nr_pages {
                 return Ok(());
             }
             self.make_set(r, order, Set::Bounds, false)?;
         }
-        let words = self.set_words(r, order, Set::Bounds)?;
-        let gone = clear_range(words, from.saturating_add(1), end);
-        let mut new = old.wrapping_sub(gone);
-        for at in [from, end] {
-            if 0 < at && at < nr_pages {
-                new = new.wrapping_add(set_range(words, at, at.wrapping_add(1)));
+        let nr = self.change_set(r, order, Set::Bounds, |words| {
+            let gone = clear_range(words, from.saturating_add(1), end);
+            let mut new = 0u32;
+            for at in [from, end] {
+                if 0 < at && at < nr_pages {
+                    new = new.wrapping_add(set_range(words, at, at.wrapping_add(1)));
+                }
             }
-        }
-        self.note_bounds(r, order, new)
+            (new, gone)
+        })?;
+        self.note_bounds(r, order, nr)
     }
 
     /// Puts a VMA boundary before a page of a record, or takes away the one that is there.
@@ -233,18 +311,18 @@ impl Shard<'_> {
         at: u32,
         present: bool,
     ) -> Result<(), Fail> {
-        let old = self.record(r)?.nr_bounds();
-        if old == 0 {
+        if self.detail(self.record(r)?)?.bounds == 0 {
             self.make_set(r, order, Set::Bounds, false)?;
         }
-        let words = self.set_words(r, order, Set::Bounds)?;
         let end = at.saturating_add(1);
-        let new = if present {
-            old.wrapping_add(set_range(words, at, end))
-        } else {
-            old.wrapping_sub(clear_range(words, at, end))
-        };
-        self.note_bounds(r, order, new)
+        let nr = self.change_set(r, order, Set::Bounds, |words| {
+            if present {
+                (set_range(words, at, end), 0)
+            } else {
+                (0, clear_range(words, at, end))
+            }
+        })?;
+        self.note_bounds(r, order, nr)
     }
 
     /// Forgets all VMA boundaries of a record.
@@ -252,9 +330,8 @@ impl Shard<'_> {
         self.note_bounds(r, order, 0)
     }
 
-    /// Notes the number of VMA boundaries of a record; without any, the set goes.
+    /// Without any VMA boundary of a record, the set goes.
     fn note_bounds(&mut self, r: u32, order: u8, nr: u32) -> Result<(), Fail> {
-        self.record_mut(r)?.set_nr_bounds(nr);
         if nr == 0 {
             self.drop_set(r, order, Set::Bounds)?;
         }

@@ -37,7 +37,9 @@ use crate::bits::{
 use crate::figures::up;
 use crate::record::{
     Slots,
-    Spread, //
+    Spread,
+    ALL,
+    ENTIRE, //
 };
 use crate::{
     Call,
@@ -111,29 +113,20 @@ pub(crate) fn identity(vma: u64) -> u32 {
 }
 
 impl Record {
-    /// Returns what a record of a plain folio says.
-    fn plain(&self) -> PlainMap {
-        let entire = self.entire();
-        PlainMap {
-            mm: self.mm,
-            mm_id: self.mm_id,
-            base: self.base,
-            nr: if entire { 1 } else { self.nr },
-            entire,
-        }
-    }
-
-    /// Returns whether the record maps the whole folio at this level, and nothing else was noted.
+    /// Returns whether the record maps the whole folio at this level, and nothing else is to be
+    /// known.
     #[inline]
-    fn is_plain(&self, level: Level, nr_pages: u32) -> bool {
-        let nr = match level {
-            Level::Entire => 0,
-            Level::Pte => nr_pages,
-        };
-        self.nr == nr
-            && self.entire() == (level == Level::Entire)
-            && self.nr_bounds() == 0
-            && self.table == 0
+    fn is_plain(&self, level: Level) -> bool {
+        self.is_short(flag_of(level))
+    }
+}
+
+/// Returns the flag of a short record that maps the folio at this level.
+#[inline]
+fn flag_of(level: Level) -> u64 {
+    match level {
+        Level::Entire => ENTIRE,
+        Level::Pte => ALL,
     }
 }
 
@@ -179,9 +172,10 @@ impl Shard<'_> {
         // The last record is the first in time.
         if let Some(r) = position_of(entry.first_record) {
             let record = self.record(r)?;
+            let last = Some(self.map_of(record, entry.order)?);
             past.maps = match position_of(record.next) {
-                Some(first) => [Some(self.record(first)?.plain()), Some(record.plain())],
-                None => [Some(record.plain()), None],
+                Some(first) => [Some(self.map_of(self.record(first)?, entry.order)?), last],
+                None => [last, None],
             };
         } else if entry.has(DIRTY) {
             let gone = PlainMap {
@@ -191,6 +185,22 @@ impl Shard<'_> {
             past.maps = [Some(gone), None];
         }
         Ok(past)
+    }
+
+    /// Returns what a record of a plain folio says.
+    fn map_of(&self, record: &Record, order: u8) -> Result<PlainMap, Fail> {
+        let entire = record.entire();
+        Ok(PlainMap {
+            mm: record.mm,
+            mm_id: self.detail(record)?.mm_id,
+            base: record.base(),
+            nr: if entire {
+                1
+            } else {
+                self.nr_pages_of(record, order)?
+            },
+            entire,
+        })
     }
 
     /// Makes a history of a plain folio, before something happens that its records do not say.
@@ -253,7 +263,7 @@ impl Shard<'_> {
             return Ok(None);
         }
         if c.op == Op::Remove {
-            self.way_to_remove(entry, c, nr_pages)
+            self.way_to_remove(entry, c)
         } else {
             self.way_to_add(e, entry, c)
         }
@@ -269,7 +279,8 @@ impl Shard<'_> {
             None => return Ok(Some(Way::Add)),
             Some(r) if known => {
                 let first = self.record(r)?;
-                let differs = first.mm_id != c.mm_id && entry.owner != identity(c.vma);
+                let differs =
+                    self.detail(first)?.mm_id != c.mm_id && entry.owner != identity(c.vma);
                 if first.next != 0 || first.mm == c.mm || !differs || c.mm_id == 0 {
                     return Ok(None);
                 }
@@ -286,18 +297,13 @@ impl Shard<'_> {
 
     /// Returns how mappings go.
     #[inline]
-    fn way_to_remove(
-        &self,
-        entry: &FolioEntry,
-        c: &Call,
-        nr_pages: u32,
-    ) -> Result<Option<Way>, Fail> {
+    fn way_to_remove(&self, entry: &FolioEntry, c: &Call) -> Result<Option<Way>, Fail> {
         // Only the last one to come may go, so that the first one goes last.
         let Some(r) = position_of(entry.first_record) else {
             return Ok(None);
         };
         let record = self.record(r)?;
-        if record.mm != c.mm || record.base != c.base || !record.is_plain(c.level, nr_pages) {
+        if record.mm != c.mm || record.base() != c.base || !record.is_plain(c.level) {
             return Ok(None);
         }
         // The state without it is not evaluated while a copy may hold more: until then its past lasts.
@@ -306,11 +312,11 @@ impl Shard<'_> {
             return Ok(None);
         }
         let owns = entry.owner == identity(c.vma);
-        if !entry.has(ADOPTED) && (record.mm_id != c.mm_id || owns != (record.next == 0)) {
+        if !entry.has(ADOPTED) && (record.mm_id() != c.mm_id || owns != (record.next == 0)) {
             return Ok(None);
         }
         let run = self.plain_run(c, Direction::Remove);
-        Ok((record.run != run).then_some(Way::Remove(r, run)))
+        Ok(Some(Way::Remove(r, run)))
     }
 
     /// Returns the key of the run of a call that is no part of a PMD split, which is of the first
@@ -362,14 +368,8 @@ impl Shard<'_> {
         let r = self.new_record(e, c.mm, c.base, false)?;
         let entire = c.level == Level::Entire;
         let record = self.record_mut(r)?;
-        record.run = run;
-        record.mm_id = c.mm_id;
-        record.last_end = c.nr;
-        if entire {
-            record.set_entire(true);
-        } else {
-            record.nr = c.nr;
-        }
+        record.put(flag_of(c.level), true);
+        record.shorten(c.mm_id, run);
         let spread = self.plain_spread(c);
         let entry = self.entry_mut(e)?;
         if entire {
@@ -399,7 +399,7 @@ impl Shard<'_> {
         let entry = self.entry(e)?;
         let kind = entry.kind;
         // Removes of PTEs begin anew behind others, see `starts_again()`.
-        let again = c.level == Level::Pte && kind == Kind::Anon && self.record(r)?.last_end > 0;
+        let again = c.level == Level::Pte && kind == Kind::Anon && self.record(r)?.notes_run();
         if entry.run != run || again {
             self.evaluate(e, kernel, env)?;
         }

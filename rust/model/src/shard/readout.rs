@@ -108,8 +108,8 @@ impl Shard<'_> {
             kernel: None,
             pmd_order: self.state.geometry.pmd_order,
             asker_mm: asker.mm,
-            asker_mm_id: asker.mm_id,
-            asker_base: asker.base,
+            asker_mm_id: self.detail(&asker)?.mm_id,
+            asker_base: asker.base(),
             ask: None,
         })
     }
@@ -161,7 +161,7 @@ impl Shard<'_> {
     pub fn record_at(&self, r: u32) -> Option<(u64, u8, u64, u64)> {
         let record = self.records.get(index(r))?;
         let entry = self.entry(position_of(record.entry)?).ok()?;
-        Some((entry.pfn, entry.order, record.mm, record.base))
+        Some((entry.pfn, entry.order, record.mm, record.base()))
     }
 
     /// Returns how many entries and how many records were ever used at the same time: positions
@@ -215,17 +215,17 @@ impl Iterator for RecordIter<'_> {
         self.next = record.next;
         Some(RecordView {
             mm: record.mm,
-            mm_id: record.mm_id,
+            mm_id: self.shard.detail(record).ok()?.mm_id,
             shared_table: is_table(record.mm),
-            base: record.base,
+            base: record.base(),
             order,
-            nr: record.nr,
+            nr: self.shard.nr_pages_of(record, order).ok()?,
             first: pages.next(0, nr_pages).unwrap_or(0),
             last: pages.last(nr_pages).unwrap_or(0),
             entire: record.entire(),
             vmas: spread.vma,
             tuples: spread.vma_pt,
-            boundaries: record.nr_bounds(),
+            boundaries: self.shard.nr_bounds_of(record, order).ok()?,
         })
     }
 }

@@ -22,6 +22,10 @@ use crate::bits::{
     Pages, //
 };
 use crate::planes::Step;
+use crate::record::{
+    ALL,
+    SOME, //
+};
 use crate::{
     Boundary,
     Counter,
@@ -186,20 +190,23 @@ impl Shard<'_> {
         let lookup = self.lookup(e, mm, base)?;
         let [_, table] = m.tables;
         let record = *self.record(from)?;
+        let mm_id = self.detail(&record)?.mm_id;
         let all = match part.level {
-            Level::Entire => record.nr == 0,
+            Level::Entire => !record.has(ALL | SOME),
             Level::Pte => !record.entire() && self.has_only(from, part, m.order)?,
         };
         if all && lookup.here.is_none() && record.mm == mm {
             // Everything moves: so does the record, and old boundaries mean nothing there.
             let before = self.spread(from, m.order)?;
             self.clear_bounds(from, m.order)?;
-            let moved = self.record_mut(from)?;
-            moved.base = base;
-            moved.table = number_of(table);
+            if !self.record_mut(from)?.set_base(base) {
+                return Err(Fail::Inconsistent(Inconsistency::Malformed));
+            }
+            self.note_owner(from, mm_id, number_of(table))?;
             if let Some((start, end)) = vma {
                 self.bound(from, m.order, start, end)?;
             }
+            self.try_shorten(from)?;
             let after = self.spread(from, m.order)?;
             return self.respread(e, before, after);
         }
@@ -208,11 +215,10 @@ impl Shard<'_> {
             None => self.new_record(e, mm, base, lookup.elsewhere)?,
         };
         self.end_run(to)?;
-        let there = self.record_mut(to)?;
-        there.mm_id = record.mm_id;
-        there.table = number_of(table);
+        self.note_owner(to, mm_id, number_of(table))?;
         if part.level == Level::Entire {
             self.edit(e, to, part, Step::Up, vma)?;
+            self.try_shorten(to)?;
             return self.edit(e, from, part, Step::Down, None);
         }
         let mut at = part.first;
@@ -220,7 +226,7 @@ impl Shard<'_> {
             // The record is empty once its last page has moved.
             let pages = self.pages_of(self.record(from)?, m.order)?;
             let Some(first) = pages.next(at, part.end()) else {
-                return Ok(());
+                return self.try_shorten(to);
             };
             let end = pages.next_gap(first, part.end());
             let piece = Part {
@@ -238,7 +244,7 @@ impl Shard<'_> {
     fn has_only(&self, r: u32, part: Part, order: u8) -> Result<bool, Fail> {
         let record = self.record(r)?;
         let inside = self.pages_of(record, order)?.count(part.first, part.end());
-        Ok(inside == record.nr)
+        Ok(inside == self.nr_pages_of(record, order)?)
     }
 
     /// Notes that a VMA boundary inside the range of a record appeared or vanished.

@@ -74,7 +74,7 @@ impl Shard<'_> {
                 return under;
             }
             if let Some(record) = self.record_in(e, table) {
-                return (record.mm, record.base);
+                return (record.mm, record.base());
             }
         }
         if table.shared {
@@ -95,7 +95,9 @@ impl Shard<'_> {
         let number = number_of(Some(table));
         let first = self.entry(e).ok()?.first_record;
         self.find_record(first, |record| {
-            record.table == number && record.entire() && !is_table(record.mm)
+            let detail = self.detail(record);
+            let in_table = detail.is_ok_and(|detail| detail.table == number);
+            in_table && record.entire() && !is_table(record.mm)
         })
     }
 
@@ -153,7 +155,7 @@ impl Shard<'_> {
         }
         self.remember(e)?;
         let to = self.new_record(e, mm_of_table(table), table.base, lookup.elsewhere)?;
-        self.record_mut(to)?.table = number_of(Some(table));
+        self.note_owner(to, 0, number_of(Some(table)))?;
         self.edit(e, to, part, Step::Up, None)?;
         self.edit(e, r, part, Step::Down, None)?;
         self.state.counters.add(Counter::TableShared);
