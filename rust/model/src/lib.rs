@@ -184,6 +184,7 @@ pub use shard::{
     State,
     Suspect, //
 };
+pub use slab::Wants;
 pub use stats::{
     Counter,
     Counters,

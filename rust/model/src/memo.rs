@@ -77,10 +77,11 @@ impl Key {
     }
 }
 
-/// Returns where an evaluation is looked for first; the other place is its neighbour.
+/// Returns where an evaluation is looked for first that was made before these answers were wrong; the
+/// other place is its neighbour.
 #[inline]
-fn place_of(words: &[u64]) -> usize {
-    let hash = words.iter().fold(0u64, |hash, word| {
+fn place_of(words: &[u64], old: PairSet) -> usize {
+    let hash = words.iter().fold(old.mixed(), |hash, word| {
         (hash ^ word)
             .rotate_left(25)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -186,7 +187,7 @@ impl Tables<'_> {
                 .get(at)
                 .is_some_and(|kept| kept.key.as_slice() == words && kept.result.old == old)
         };
-        let first = place_of(words);
+        let first = place_of(words, old);
         if is_it(first) {
             return Some(first);
         }
@@ -202,7 +203,7 @@ impl Tables<'_> {
                 [a, b, c] == *words && kept.key.len == PLAIN_WORDS && kept.result.old == old
             })
         };
-        let first = place_of(words);
+        let first = place_of(words, old);
         if is_it(first) {
             return Some(first);
         }
@@ -211,7 +212,7 @@ impl Tables<'_> {
 
     /// Keeps an evaluation, which is not counted yet; returns where, `None` if there is no room.
     pub(crate) fn keep(&mut self, key: Key, place: Place, result: Evaluation) -> Option<usize> {
-        let first = place_of(key.as_slice());
+        let first = place_of(key.as_slice(), result.old);
         let is_free = |at: &usize| self.kept.get(*at).is_some_and(|kept| kept.key.len == 0);
         // Of two that are in the way, the one goes that was made less often lately.
         let times = |at: usize| self.kept.get(at).map_or(0, |kept| kept.times);

@@ -10,6 +10,7 @@
 
 /// What memory management was doing when mappings changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
 pub enum Operation {
     /// A page fault mapped a page; also faults of GUP, of drivers and of populate, and the PMD that
     /// MADV_COLLAPSE maps over page cache which was collapsed before.

@@ -9,12 +9,33 @@ use crate::NR_PAIRS;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PairSet([u64; 2]);
 
-const _: () = assert!(NR_PAIRS <= 128);
+const _: () = assert!(NR_PAIRS <= 96);
 
 impl PairSet {
     /// Returns the set of no pair.
     pub const fn new() -> Self {
         Self([0; 2])
+    }
+
+    /// Returns the set of these words.
+    #[inline]
+    pub(crate) fn of_words(low: u64, high: u32) -> Self {
+        Self([low, u64::from(high)])
+    }
+
+    /// Returns the words of the set.
+    #[inline]
+    pub(crate) fn words(self) -> (u64, u32) {
+        let [low, high] = self.0;
+        let [a, b, c, d, ..] = high.to_le_bytes();
+        (low, u32::from_le_bytes([a, b, c, d]))
+    }
+
+    /// Returns a word in which all of the set is mixed.
+    #[inline]
+    pub(crate) fn mixed(self) -> u64 {
+        let [low, high] = self.0;
+        low ^ high.rotate_left(u32::BITS)
     }
 
     /// Returns the set with one more pair.

@@ -76,8 +76,8 @@ impl Shard<'_> {
             return Ok(());
         }
         let entry = self.entry(e)?;
-        let mut link = entry.planes;
         let (planes, words) = self.plane_layout(entry.order);
+        let mut link = self.counts_ref(e)?.planes;
         let mut last = 0;
         let mut carry = mask;
         // Pages whose other planes show that their count is not 0, before adding or afterwards.
@@ -92,7 +92,7 @@ impl Shard<'_> {
                 }
                 link = self.alloc_chunk(0)?;
                 if last == 0 {
-                    self.entry_mut(e)?.planes = link;
+                    self.counts_mut(e)?.planes = link;
                 } else {
                     self.set_chunk_link(last, link)?;
                 }
@@ -120,7 +120,10 @@ impl Shard<'_> {
             link = self.chunk_link(link)?;
         }
         let changed = (mask & !mapped).count_ones();
-        let pages = &mut self.entry_mut(e)?.part_pages;
+        if changed == 0 {
+            return Ok(());
+        }
+        let pages = &mut self.counts_mut(e)?.part_pages;
         *pages = match step {
             Step::Up => pages.wrapping_add(changed),
             Step::Down => pages.wrapping_sub(changed),
@@ -130,9 +133,12 @@ impl Shard<'_> {
 
     /// Frees the planes of a folio.
     pub(crate) fn drop_planes(&mut self, e: u32) -> Result<(), Fail> {
-        let entry = self.entry_mut(e)?;
-        entry.part_pages = 0;
-        let mut link = core::mem::replace(&mut entry.planes, 0);
+        if self.entry(e)?.history == 0 {
+            return Ok(());
+        }
+        let counts = self.counts_mut(e)?;
+        counts.part_pages = 0;
+        let mut link = core::mem::replace(&mut counts.planes, 0);
         while link != 0 {
             let next = self.chunk_link(link)?;
             self.free_chunk(link)?;
@@ -143,13 +149,12 @@ impl Shard<'_> {
 
     /// Returns where the planes of a folio are.
     fn planes(&self, e: u32) -> Result<Planes, Fail> {
-        let entry = self.entry(e)?;
-        let (per_chunk, words) = self.plane_layout(entry.order);
+        let (per_chunk, words) = self.plane_layout(self.entry(e)?.order);
         let mut planes = Planes {
             starts: [0; MAX_PLANES],
             nr: 0,
         };
-        let mut link = entry.planes;
+        let mut link = self.counts_of(e)?.planes;
         while link != 0 {
             let mut start = self.chunk_start(link)?;
             for _ in 0..per_chunk {

@@ -28,6 +28,9 @@ pub(crate) const VMA_LEFT: u64 = 1 << 5;
 /// Where bits of the run of a record without detail are.
 const RUN_SHIFT: u32 = 4;
 
+/// All of them.
+const RUN_BITS: u64 = 0xff << RUN_SHIFT;
+
 /// The bits below the address of a page: what else is in [`Record::place`].
 const LOW_BITS: u64 = (1 << 12) - 1;
 
@@ -79,6 +82,11 @@ impl Record {
             place: base,
             ..Self::default()
         })
+    }
+
+    /// Returns whether this is a record that was never used.
+    pub fn is_free(&self) -> bool {
+        self.mm | self.place == 0 && self.own | self.entry | self.hash_next | self.prev == 0
     }
 
     /// Returns the address of page 0 of the folio, wrapping.
@@ -187,13 +195,13 @@ impl Record {
     /// Returns whether the last call on a short record is known.
     #[inline]
     pub(crate) fn notes_run(&self) -> bool {
-        self.place & LOW_BITS >= 1 << RUN_SHIFT
+        self.place & RUN_BITS != 0
     }
 
     /// Returns whether the last call on a short record may be of this run.
     #[inline]
     pub(crate) fn may_be_of_run(&self, run: u32) -> bool {
-        self.place & LOW_BITS & !((1 << RUN_SHIFT) - 1) == run_bits(run)
+        self.place & RUN_BITS == run_bits(run)
     }
 }
 
@@ -225,6 +233,42 @@ pub(crate) struct Detail {
     /// The lower half of the identity of the page table, if several MMs may share it; else 0. See
     /// `shard/shared.rs`.
     pub(crate) table: u32,
+}
+
+/// What a detail is in the place of a record.
+impl Record {
+    /// [`Detail::bits`].
+    #[inline]
+    pub(crate) fn bits(&self) -> u64 {
+        self.mm
+    }
+
+    /// [`Detail::bounds`].
+    #[inline]
+    pub(crate) fn bounds(&self) -> u64 {
+        self.place
+    }
+
+    /// [`Detail::last_end`].
+    #[inline]
+    pub(crate) fn last_end(&self) -> u32 {
+        self.prev
+    }
+
+    /// [`Detail::run`].
+    #[inline]
+    pub(crate) fn run(&self) -> u32 {
+        self.hash_next
+    }
+
+    /// Notes a call.
+    #[inline]
+    pub(crate) fn note(&mut self, run: u32, mm_id: u32, table: u32, last_end: u32) {
+        self.hash_next = run;
+        self.own = mm_id;
+        self.next = table;
+        self.prev = last_end;
+    }
 }
 
 impl Detail {
@@ -288,6 +332,12 @@ impl Slots {
             .wrapping_shr(u32::from(self.shift))
     }
 
+    /// Returns how many page tables the folio is in.
+    #[inline]
+    pub(crate) fn nr_tables(&self) -> u32 {
+        self.of(self.nr_pages.wrapping_sub(1)).wrapping_add(1)
+    }
+
     /// Returns the first page of the folio that the page table of `page` maps.
     #[inline]
     pub(crate) fn start_of(&self, page: u32) -> u32 {
@@ -318,42 +368,33 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Counts the VMAs and tuples of a record.
+    /// Counts the VMAs and tuples of a record in constant time, if that can be done; `one_vma`: it has
+    /// no VMA boundary.
     ///
-    /// `pages` are the PTE-mapped ones, `bounds` the VMA boundaries (not read without any). An
-    /// entire mapping is one entry: it belongs to the VMA and page table of page 0, and shares the
-    /// tuple with PTE mappings there. Whole records, and records inside one VMA and page table, take
-    /// constant time; others a look at each word of the sets.
-    pub(crate) fn of(record: &Record, slots: &Slots, pages: Pages<'_>, bounds: Pages<'_>) -> Self {
-        if record.is_empty() {
-            return Self::default();
-        }
-        let whole = record.has(ALL);
-        let last = slots.of(slots.nr_pages.wrapping_sub(1));
-        let one_vma = matches!(bounds, Pages::None);
-        if one_vma && (last == 0 || !record.has(SOME)) {
-            return Self {
-                vma: 1,
-                vma_pt: if whole { last.wrapping_add(1) } else { 1 },
-                full: u32::from(whole || record.entire()),
-            };
-        }
-        Self::by_parts(record, slots, pages, bounds)
-    }
-
-    /// Counts those of a record that has one entry or all PTEs, and no boundary.
+    /// An entire mapping is one entry: it belongs to the VMA and page table of page 0, and shares the
+    /// tuple with PTE mappings there.
     #[inline]
-    pub(crate) fn whole(entire: bool, slots: &Slots) -> Self {
-        let last = slots.of(slots.nr_pages.wrapping_sub(1));
-        Self {
-            vma: 1,
-            vma_pt: if entire { 1 } else { last.wrapping_add(1) },
-            full: 1,
+    pub(crate) fn simple(record: &Record, slots: &Slots, one_vma: bool) -> Option<Self> {
+        if record.is_empty() {
+            return Some(Self::default());
         }
+        let tables = slots.nr_tables();
+        let whole = record.has(ALL);
+        (one_vma && (tables == 1 || !record.has(SOME))).then_some(Self {
+            vma: 1,
+            vma_pt: if whole { tables } else { 1 },
+            full: u32::from(whole || record.entire()),
+        })
     }
 
-    /// Counts VMA by VMA, page table by page table.
-    fn by_parts(record: &Record, slots: &Slots, pages: Pages<'_>, bounds: Pages<'_>) -> Self {
+    /// Counts VMA by VMA, page table by page table, with a look at each word of the sets: `pages` are the
+    /// PTE-mapped ones, `bounds` the VMA boundaries.
+    pub(crate) fn by_parts(
+        record: &Record,
+        slots: &Slots,
+        pages: Pages<'_>,
+        bounds: Pages<'_>,
+    ) -> Self {
         let nr_pages = slots.nr_pages;
         let mut spread = Self::default();
         let mut start = 0;
@@ -430,7 +471,7 @@ mod tests {
     #[test]
     fn an_empty_record_spreads_over_nothing() {
         let slots = Slots::new(0, 4, 12, 9);
-        let spread = Spread::of(&Record::default(), &slots, Pages::None, Pages::None);
-        assert_eq!(spread, Spread::default());
+        let spread = Spread::simple(&Record::default(), &slots, false);
+        assert_eq!(spread, Some(Spread::default()));
     }
 }

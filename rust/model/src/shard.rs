@@ -5,8 +5,14 @@
 //! The caller lends the storage for one operation, under its lock; all of it may start as zeroes.
 //! Positions in the slices are kept as *links*, position + 1, so that 0 is none.
 
-use crate::bits::index;
-use crate::slab;
+use crate::bits::{
+    index,
+    narrow, //
+};
+use crate::slab::{
+    self,
+    Wants, //
+};
 use crate::{
     Counters,
     Figures,
@@ -63,6 +69,8 @@ pub use self::twin::{
     Side, //
 };
 
+use self::entry::TABLES_SHIFT;
+
 /// Largest order that the tables tell apart.
 const ORDER_LIMIT: u8 = 19;
 
@@ -87,10 +95,12 @@ impl Geometry {
                 x
             }
         }
+        let pmd_order = at_most(self.pmd_order, ORDER_LIMIT);
+        let limit = at_most(pmd_order.saturating_add(TABLES_SHIFT), ORDER_LIMIT);
         Self {
             page_shift: at_most(self.page_shift, 32),
-            pmd_order: at_most(self.pmd_order, ORDER_LIMIT),
-            max_order: at_most(self.max_order, ORDER_LIMIT),
+            pmd_order,
+            max_order: at_most(self.max_order, limit),
         }
     }
 
@@ -145,7 +155,7 @@ impl ShardState {
             geometry: geometry.sane(),
             counters: Counters::new(),
             figures: Figures::default(),
-            free: slab::Slab::default(),
+            free: slab::Slab::new(),
             drained: list::Ends::default(),
             lost: list::Ends::default(),
             learning: false,
@@ -161,7 +171,7 @@ impl ShardState {
     /// Starts anew with other storage; the counters go on, but for what is in use.
     pub fn restart(&mut self) {
         self.counters.clear_gauges();
-        self.free = slab::Slab::default();
+        self.free = slab::Slab::new();
         self.drained = list::Ends::default();
         self.lost = list::Ends::default();
         self.learning = false;
@@ -192,6 +202,18 @@ impl ShardState {
         &self.figures
     }
 
+    /// Returns whether something may soon run out, see [`Self::take_wants`].
+    #[inline]
+    pub fn wants_more(&self) -> bool {
+        self.free.wants != Wants::default()
+    }
+
+    /// Returns what may soon run out: of that the shard should be lent more, if there is more. At first
+    /// it is everything.
+    pub fn take_wants(&mut self) -> Wants {
+        core::mem::take(&mut self.free.wants)
+    }
+
     /// Returns the sizes.
     pub fn geometry(&self) -> Geometry {
         self.geometry
@@ -202,8 +224,9 @@ impl ShardState {
 ///
 /// # Invariants
 ///
-/// * The slices are those of the operation before, unchanged; at first they are zero.
-/// * `buckets` and `record_buckets` have a power of two elements.
+/// * The slices are those of the operation before, unchanged; at first they are zero. Between two
+///   operations all but the hash tables may grow: `entries` and `history` at the end, `records` and
+///   `words` at the beginning. See [`ShardState::take_wants`].
 pub struct Shard<'a> {
     /// The plain state.
     pub state: &'a mut ShardState,
@@ -215,9 +238,9 @@ pub struct Shard<'a> {
     pub entries: &'a mut [FolioEntry],
     /// The past of those of which more is kept than their records say.
     pub history: &'a mut [History],
-    /// One per folio, MM and base.
+    /// One per folio, MM and base. Positions are counted from the end.
     pub records: &'a mut [Record],
-    /// Bitmaps in chunks of [`Geometry::chunk_words`].
+    /// Bitmaps in chunks of [`Geometry::chunk_words`], counted from the end.
     pub words: &'a mut [u64],
     /// The tables.
     pub tables: Tables<'a>,
@@ -251,12 +274,13 @@ pub(crate) fn position_of(link: u32) -> Option<u32> {
     link.checked_sub(1)
 }
 
-/// Returns the bucket of a key in a hash table with this many buckets, a power of two.
+/// Returns the bucket of a key in a hash table with this many buckets, less than 2^32.
 #[inline]
 fn bucket_of(nr_buckets: usize, key: u64) -> usize {
     // Multiplication moves entropy up; shards are commonly chosen by the topmost bits.
-    let hash = key.wrapping_mul(0xd6e8_feb8_6659_fd93).wrapping_shr(29);
-    usize::try_from(hash).unwrap_or(0) & nr_buckets.wrapping_sub(1)
+    let hash = key.wrapping_mul(0xd6e8_feb8_6659_fd93).wrapping_shr(29) & u64::from(u32::MAX);
+    let bucket = hash.wrapping_mul(u64::from(narrow(nr_buckets))) >> u32::BITS;
+    usize::try_from(bucket).unwrap_or(0)
 }
 
 impl Shard<'_> {
@@ -275,13 +299,15 @@ impl Shard<'_> {
     /// Returns the record at a position.
     #[inline]
     pub(crate) fn record(&self, r: u32) -> Result<&Record, Fail> {
-        self.records.get(index(r)).ok_or(CORRUPT)
+        let at = self.records.len().wrapping_add(!index(r));
+        self.records.get(at).ok_or(CORRUPT)
     }
 
     /// Returns the record at a position, to be changed.
     #[inline]
     pub(crate) fn record_mut(&mut self, r: u32) -> Result<&mut Record, Fail> {
-        self.records.get_mut(index(r)).ok_or(CORRUPT)
+        let at = self.records.len().wrapping_add(!index(r));
+        self.records.get_mut(at).ok_or(CORRUPT)
     }
 
     /// Returns the position of the entry of a folio, in whatever state it is.
@@ -290,7 +316,7 @@ impl Shard<'_> {
         let mut link = self.buckets.get(bucket).copied()?;
         while let Some(e) = position_of(link) {
             let entry = self.entries.get(index(e))?;
-            if entry.pfn == pfn {
+            if entry.pfn() == pfn {
                 return Some(e);
             }
             link = entry.hash_next;
@@ -300,7 +326,7 @@ impl Shard<'_> {
 
     /// Enters an entry into the hash table.
     fn hash_entry(&mut self, e: u32) -> Result<(), Fail> {
-        let bucket = bucket_of(self.buckets.len(), self.entry(e)?.pfn);
+        let bucket = bucket_of(self.buckets.len(), self.entry(e)?.pfn());
         let first = self.buckets.get_mut(bucket).ok_or(CORRUPT)?;
         let next = core::mem::replace(first, link_to(e));
         self.entry_mut(e)?.hash_next = next;
@@ -309,8 +335,9 @@ impl Shard<'_> {
 
     /// Takes an entry out of the hash table.
     fn unhash_entry(&mut self, e: u32) -> Result<(), Fail> {
-        let FolioEntry { pfn, hash_next, .. } = *self.entry(e)?;
-        let bucket = bucket_of(self.buckets.len(), pfn);
+        let entry = self.entry(e)?;
+        let hash_next = entry.hash_next;
+        let bucket = bucket_of(self.buckets.len(), entry.pfn());
         let first = self.buckets.get_mut(bucket).ok_or(CORRUPT)?;
         if *first == link_to(e) {
             *first = hash_next;

@@ -24,9 +24,27 @@ use crate::{
     Shard, //
 };
 
+/// So few that were never used are few.
+const FEW: u32 = 16;
+
+/// Of what a shard may soon have none that was never used.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Wants {
+    /// Entries.
+    pub entries: bool,
+    /// Records.
+    pub records: bool,
+    /// Histories.
+    pub histories: bool,
+    /// Chunks.
+    pub chunks: bool,
+}
+
 /// The free entries, records, histories and chunks of a shard.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Slab {
+    /// Of what there may soon be none.
+    pub(crate) wants: Wants,
     /// Link of the first free entry.
     entry: u32,
     /// Number of entries that were ever used.
@@ -46,15 +64,29 @@ pub(crate) struct Slab {
 }
 
 impl Slab {
+    /// Returns those of a shard that has nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            wants: Wants {
+                entries: true,
+                records: true,
+                histories: true,
+                chunks: true,
+            },
+            ..Self::default()
+        }
+    }
+
     /// Returns the numbers of entries and of records that were ever used.
     pub(crate) fn used(&self) -> (u32, u32) {
         (self.fresh_entry, self.fresh_record)
     }
 }
 
-/// Takes the next never-used position, if the slice has one.
-fn take_fresh(fresh: &mut u32, len: usize) -> Option<u32> {
+/// Takes the next never-used position, if the slice has one; notes if so many or fewer are left.
+fn take_fresh(fresh: &mut u32, len: usize, (few, wants): (u32, &mut bool)) -> Option<u32> {
     let position = *fresh;
+    *wants |= narrow(len).saturating_sub(position) <= few;
     // The last position is left alone: its link would not fit.
     if position >= narrow(len) || position == u32::MAX {
         return None;
@@ -73,7 +105,12 @@ impl Shard<'_> {
                 free.entry = self.entries.get(index(e))?.hash_next;
                 e
             }
-            None => take_fresh(&mut free.fresh_entry, len)?,
+            None => {
+                // Some are kept for markers, see `has_room()`.
+                let few = (narrow(len) >> 6).saturating_add(FEW);
+                let wants = (few, &mut free.wants.entries);
+                take_fresh(&mut free.fresh_entry, len, wants)?
+            }
         };
         self.state.counters.add(Counter::Entries);
         Some(e)
@@ -107,16 +144,13 @@ impl Shard<'_> {
 
     /// Takes the place of a record.
     fn take_record(&mut self) -> Result<u32, Fail> {
-        let len = self.records.len();
+        if let Some(r) = position_of(self.state.free.record) {
+            self.state.free.record = self.record(r)?.hash_next;
+            return Ok(r);
+        }
         let free = &mut self.state.free;
-        let r = match position_of(free.record) {
-            Some(r) => {
-                free.record = self.records.get(index(r)).ok_or(CORRUPT)?.hash_next;
-                r
-            }
-            None => take_fresh(&mut free.fresh_record, len).ok_or(Fail::NoMemory)?,
-        };
-        Ok(r)
+        let wants = (FEW, &mut free.wants.records);
+        take_fresh(&mut free.fresh_record, self.records.len(), wants).ok_or(Fail::NoMemory)
     }
 
     /// Gives the place of a record back.
@@ -152,10 +186,13 @@ impl Shard<'_> {
         let free = &mut self.state.free;
         let h = match position_of(free.history) {
             Some(h) => {
-                free.history = self.history.get(index(h)).ok_or(CORRUPT)?.next;
+                free.history = self.history.get(index(h)).ok_or(CORRUPT)?.next();
                 h
             }
-            None => take_fresh(&mut free.fresh_history, len).ok_or(Fail::NoMemory)?,
+            None => {
+                let wants = (FEW, &mut free.wants.histories);
+                take_fresh(&mut free.fresh_history, len, wants).ok_or(Fail::NoMemory)?
+            }
         };
         self.state.counters.add(Counter::Histories);
         Ok(link_to(h))
@@ -168,10 +205,7 @@ impl Shard<'_> {
             return Ok(());
         };
         let next = core::mem::replace(&mut self.state.free.history, link);
-        *self.history.get_mut(index(h)).ok_or(CORRUPT)? = History {
-            next,
-            ..History::default()
-        };
+        *self.history.get_mut(index(h)).ok_or(CORRUPT)? = History::free(next);
         self.state.counters.sub(Counter::Histories);
         Ok(())
     }
@@ -180,8 +214,11 @@ impl Shard<'_> {
     #[inline]
     fn chunk_at(&self, link: u32) -> Option<(usize, usize)> {
         let geometry = self.state.geometry;
-        let start = index(position_of(link)?).checked_mul(geometry.chunk_words())?;
-        Some((start, start.checked_add(geometry.bitmap_words())?))
+        position_of(link)?;
+        let from_end = index(link).wrapping_mul(geometry.chunk_words());
+        // One that is beyond the words is no range of them.
+        let start = self.words.len().wrapping_sub(from_end);
+        Some((start, start.wrapping_add(geometry.bitmap_words())))
     }
 
     /// Returns the position of the first word of a chunk.
@@ -225,13 +262,12 @@ impl Shard<'_> {
             self.state.free.chunk = self.chunk_link(link)?;
             link
         } else {
-            let fresh = link_to(self.state.free.fresh_chunk);
-            let (_, at) = self.chunk_at(fresh).ok_or(Fail::NoMemory)?;
-            if at >= self.words.len() || fresh == u32::MAX {
-                return Err(Fail::NoMemory);
-            }
-            self.state.free.fresh_chunk = fresh;
-            fresh
+            let words = self.state.geometry.chunk_words();
+            let len = self.words.len().checked_div(words).unwrap_or(0);
+            let free = &mut self.state.free;
+            let wants = (FEW, &mut free.wants.chunks);
+            let fresh = take_fresh(&mut free.fresh_chunk, len, wants);
+            link_to(fresh.ok_or(Fail::NoMemory)?)
         };
         self.chunk_mut(link)?.fill(fill);
         self.set_chunk_link(link, 0)?;

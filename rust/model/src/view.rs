@@ -54,8 +54,6 @@ pub struct FolioView {
     pub total_pages: u64,
     /// Records of the folio: pairs of an MM and a base.
     pub nr_records: u32,
-    /// When tracking began, by [`crate::Env::now`].
-    pub since: u64,
     /// Number of changes to the shadow, wrapping.
     pub seq: u32,
     /// An evaluated state had more than one MM.

@@ -211,6 +211,7 @@ impl Shard<'_> {
         entry.operation = c.operation;
         entry.pid = c.pid;
 
+        self.simplify(e)?;
         self.settle_state(e)?;
         self.refresh(e, c.pending, env)?;
         self.changed(e, key, env)
@@ -258,7 +259,10 @@ impl Shard<'_> {
         if part.level == Level::Entire || (removes && entry.kind != Kind::Anon) {
             return Ok(false);
         }
-        let last_end = self.detail(record)?.last_end;
+        let last_end = match self.unit(record)? {
+            Some(unit) => unit.last_end(),
+            None => record.implied().last_end,
+        };
         if part.first < last_end {
             return Ok(true);
         }
@@ -324,7 +328,7 @@ impl Shard<'_> {
 
     /// Returns whether any record of the MM has all mappings of a part.
     fn maps_any(&self, e: u32, c: &Call, part: Part) -> Result<bool, Fail> {
-        let first = self.entry(e)?.first_record;
+        let first = self.entry(e)?.first_record();
         let has = |record: &Record| {
             record.mm == c.mm
                 && self
@@ -384,7 +388,7 @@ impl Shard<'_> {
                         .is_ok_and(|pages| pages.all(part.first, part.end())),
                 }
         };
-        let Some(r) = self.find_record(self.entry(e)?.first_record, fits) else {
+        let Some(r) = self.find_record(self.entry(e)?.first_record(), fits) else {
             return Ok(None);
         };
         let another = self.find_record(self.record(r)?.next, fits);
@@ -434,13 +438,13 @@ impl Shard<'_> {
             (Level::Pte, Step::Down) => self.unmap_pages(e, r, part.first, part.nr)?,
             (Level::Entire, step) => {
                 self.record_mut(r)?.put(ENTIRE, step == Step::Up);
-                let entry = self.entry_mut(e)?;
+                let counts = self.counts_mut(e)?;
                 if step == Step::Up {
-                    entry.entire = entry.entire.wrapping_add(1);
-                    entry.total = entry.total.wrapping_add(1);
+                    counts.entire = counts.entire.wrapping_add(1);
+                    counts.total = counts.total.wrapping_add(1);
                 } else {
-                    entry.entire = entry.entire.wrapping_sub(1);
-                    entry.total = entry.total.wrapping_sub(1);
+                    counts.entire = counts.entire.wrapping_sub(1);
+                    counts.total = counts.total.wrapping_sub(1);
                 }
             }
         }
@@ -455,27 +459,30 @@ impl Shard<'_> {
 
     /// Takes the VMAs and tuples of one record along in the counts of the folio.
     pub(crate) fn respread(&mut self, e: u32, before: Spread, after: Spread) -> Result<(), Fail> {
-        self.entry_mut(e)?.spread(before, after);
+        self.counts_mut(e)?.spread(before, after);
         Ok(())
     }
 
-    /// Moves an entry on or off the list of drained ones, by whether it has mappings.
+    /// Takes a drained entry off its list, because it gets a record.
+    pub(crate) fn wake(&mut self, e: u32) -> Result<(), Fail> {
+        if self.entry(e)?.state == State::Draining {
+            self.pull_drained(e)?;
+            self.entry_mut(e)?.state = State::Live;
+            self.state.counters.add(Counter::Tracked);
+        }
+        Ok(())
+    }
+
+    /// Puts an entry on the list of drained ones if it has no mappings any more.
     pub(crate) fn settle_state(&mut self, e: u32) -> Result<(), Fail> {
         let entry = self.entry_mut(e)?;
-        match (entry.state, entry.total > 0) {
-            (State::Draining, true) => {
-                entry.state = State::Live;
-                self.state.counters.add(Counter::Tracked);
-                self.pull_drained(e)
-            }
-            (State::Live, false) => {
-                entry.state = State::Draining;
-                self.state.counters.add(Counter::Drained);
-                self.state.counters.sub(Counter::Tracked);
-                self.push_drained(e)
-            }
-            _ => Ok(()),
+        if entry.state != State::Live || entry.is_mapped() {
+            return Ok(());
         }
+        entry.state = State::Draining;
+        self.state.counters.add(Counter::Drained);
+        self.state.counters.sub(Counter::Tracked);
+        self.push_drained(e)
     }
 
     /// Notes that the state of a folio was changed by a run.
@@ -486,8 +493,8 @@ impl Shard<'_> {
         let entry = self.entry_mut(e)?;
         entry.run = low(run);
         entry.seq = entry.seq.wrapping_add(1);
-        entry.flags |= DIRTY | KERNEL_DIRTY;
-        if entry.total == 0 {
+        entry.change_flags(DIRTY | KERNEL_DIRTY, 0);
+        if !entry.is_mapped() {
             self.evaluate(e, None, env)?;
         }
         Ok(())

@@ -80,7 +80,7 @@ impl Shard<'_> {
         table: &mut AskedTable<'_>,
         env: &dyn Env,
     ) -> Result<bool, Fail> {
-        let (pfn, order) = (self.entry(e)?.pfn, self.entry(e)?.order);
+        let (pfn, order) = (self.entry(e)?.pfn(), self.entry(e)?.order);
         let Some(mut kernel) = env.kernel_of(pfn, order) else {
             return Ok(false);
         };

@@ -13,11 +13,15 @@ use crate::bits::{
     index,
     pages_of_order, //
 };
-use crate::kernel::mismatch;
+use crate::kernel::{
+    mismatch,
+    Expected, //
+};
 use crate::{
     Compare,
     Counter,
     Env,
+    FolioEntry,
     Level,
     Mismatch,
     Place, //
@@ -134,6 +138,19 @@ impl Shard<'_> {
         })
     }
 
+    /// Returns what the kernel's counters of a folio must be.
+    #[inline]
+    pub(crate) fn expected(&self, entry: &FolioEntry) -> Result<Expected, Fail> {
+        let counts = self.counts(entry)?;
+        let pages = counts.nr_pte_mapped(entry.order);
+        Ok(Expected::new(
+            entry.kind,
+            counts.total,
+            counts.entire,
+            pages,
+        ))
+    }
+
     /// Compares the kernel's counters of a folio, read now, with the shadow.
     ///
     /// [`Compare::NotQuiescent`] if calls may be in flight or a copy or move that involves the folio
@@ -181,16 +198,16 @@ impl Shard<'_> {
         if entry.has(SUSPECT) {
             return;
         }
-        entry.flags |= SUSPECT;
+        entry.change_flags(SUSPECT, 0);
         let suspect = Suspect {
-            pfn: entry.pfn,
+            pfn: entry.pfn(),
             seq: entry.seq,
         };
         self.state.counters.add(Counter::Suspects);
         if !self.state.suspects.push(suspect) {
             self.state.counters.add(Counter::SuspectsDropped);
             if let Ok(entry) = self.entry_mut(e) {
-                entry.flags &= !SUSPECT;
+                entry.change_flags(0, SUSPECT);
             }
         }
     }
@@ -200,7 +217,7 @@ impl Shard<'_> {
         let suspect = self.state.suspects.pop()?;
         if let Some(e) = self.find(suspect.pfn) {
             if let Ok(entry) = self.entry_mut(e) {
-                entry.flags &= !SUSPECT;
+                entry.change_flags(0, SUSPECT);
             }
         }
         Some(suspect)

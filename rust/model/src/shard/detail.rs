@@ -58,13 +58,26 @@ impl Shard<'_> {
     /// Returns the detail of a record, or what a short one stands for.
     #[inline]
     pub(crate) fn detail(&self, record: &Record) -> Result<Detail, Fail> {
+        Ok(match self.unit(record)? {
+            Some(unit) => Detail::of(unit),
+            None => record.implied(),
+        })
+    }
+
+    /// Returns where the detail of a record is, if it has one.
+    #[inline]
+    pub(crate) fn unit(&self, record: &Record) -> Result<Option<&Record>, Fail> {
         match record.detail() {
-            Some(link) => {
-                let unit = self.record(position_of(link).ok_or(CORRUPT)?)?;
-                Ok(Detail::of(unit))
-            }
-            None => Ok(record.implied()),
+            Some(link) => Ok(Some(self.record(position_of(link).ok_or(CORRUPT)?)?)),
+            None => Ok(None),
         }
+    }
+
+    /// Returns where the detail of a record is, to be changed; it has one.
+    #[inline]
+    pub(crate) fn unit_mut(&mut self, r: u32) -> Result<&mut Record, Fail> {
+        let link = self.record(r)?.detail().ok_or(CORRUPT)?;
+        self.record_mut(position_of(link).ok_or(CORRUPT)?)
     }
 
     /// Changes the detail of a record, which it has.
@@ -73,8 +86,7 @@ impl Shard<'_> {
         r: u32,
         change: impl FnOnce(&mut Detail) -> R,
     ) -> Result<R, Fail> {
-        let link = self.record(r)?.detail().ok_or(CORRUPT)?;
-        let unit = self.record_mut(position_of(link).ok_or(CORRUPT)?)?;
+        let unit = self.unit_mut(r)?;
         let mut detail = Detail::of(unit);
         let result = change(&mut detail);
         *unit = detail.stored();
@@ -82,6 +94,7 @@ impl Shard<'_> {
     }
 
     /// Makes a detail of a record that is short.
+    #[inline]
     pub(crate) fn need_detail(&mut self, r: u32) -> Result<(), Fail> {
         let record = self.record(r)?;
         if record.detail().is_none() {
@@ -111,8 +124,8 @@ impl Shard<'_> {
 
     /// Returns whether the last call on a record was of this run, which is one of adds or another.
     pub(crate) fn was_of_run(&self, record: &Record, run: u32, adds: bool) -> Result<bool, Fail> {
-        Ok(match record.detail() {
-            Some(_) => self.detail(record)?.run == run,
+        Ok(match self.unit(record)? {
+            Some(unit) => unit.run() == run,
             None => adds && record.may_be_of_run(run),
         })
     }
@@ -128,17 +141,13 @@ impl Shard<'_> {
             && !noted.removes
             && noted.part.end() == nr_pages
             && noted.table == 0
-            && self.detail(record)?.bounds == 0;
+            && self.unit(record)?.is_none_or(|unit| unit.bounds() == 0);
         if short {
             return self.shorten(r, noted.mm_id, noted.run);
         }
         self.need_detail(r)?;
-        self.with_detail(r, |detail| {
-            detail.run = noted.run;
-            detail.mm_id = noted.mm_id;
-            detail.table = noted.table;
-            detail.last_end = noted.part.end();
-        })?;
+        let (run, mm_id, table) = (noted.run, noted.mm_id, noted.table);
+        self.unit_mut(r)?.note(run, mm_id, table, noted.part.end());
         let (tuple_left, vma_left) = noted.left;
         let record = self.record_mut(r)?;
         record.put(TUPLE_LEFT, noted.removes && tuple_left);

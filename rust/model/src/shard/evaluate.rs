@@ -31,7 +31,6 @@ use crate::definition::{
     ASK_PAIRS, //
 };
 use crate::figures::up;
-use crate::kernel::Expected;
 use crate::memo::{
     Evaluation,
     Key, //
@@ -90,12 +89,12 @@ impl Shard<'_> {
         if !env.windows_open() {
             return Ok(true);
         }
-        if entry.nr_records > limit {
+        if self.counts(entry)?.nr_records > limit {
             return Ok(false);
         }
         let shift = u32::from(self.state.geometry.page_shift);
         let len = u64::from(pages_of_order(entry.order)).wrapping_shl(shift);
-        let covered = self.find_record(entry.first_record, |record| {
+        let covered = self.find_record(entry.first_record(), |record| {
             env.window_covers(record.mm, record.base(), len)
         });
         Ok(covered.is_none())
@@ -113,13 +112,13 @@ impl Shard<'_> {
     /// A difference makes the folio a suspect: it counts for nothing until it is confirmed.
     pub(crate) fn quick_check(&mut self, e: u32, env: &dyn Env) -> Option<KernelCounts> {
         let entry = self.entry(e).ok()?;
-        if entry.total == 0 || !self.quiescent(e, env, WINDOW_SCAN).ok()? {
+        if !entry.is_mapped() || !self.quiescent(e, env, WINDOW_SCAN).ok()? {
             return None;
         }
         let kernel = env
-            .kernel_of(entry.pfn, entry.order)
+            .kernel_of(entry.pfn(), entry.order)
             .filter(|k| k.order == entry.order)?;
-        let expected = Expected::new(entry.kind, entry.total, entry.entire, entry.nr_pte_mapped());
+        let expected = self.expected(entry).ok()?;
         // A copy that begins between the first look and the reading of the counters changes them;
         // it is still open, because it has to come by here to take its mappings into the shadow. A
         // call cannot have begun: it has to come by here, too.
@@ -146,7 +145,7 @@ impl Shard<'_> {
         kernel: Option<&KernelCounts>,
         env: &dyn Env,
     ) -> Result<(), Fail> {
-        if self.entry(e)?.flags & (DIRTY | KERNEL_DIRTY) == 0 {
+        if !self.entry(e)?.has(DIRTY | KERNEL_DIRTY) {
             return Ok(());
         }
         self.evaluate_new(e, kernel, env)
@@ -161,11 +160,11 @@ impl Shard<'_> {
     ) -> Result<(), Fail> {
         let entry = self.entry(e)?;
         let model = entry.has(DIRTY);
-        let ask = entry.has(KERNEL_DIRTY) && kernel.is_some() && entry.total > 0;
+        let ask = entry.has(KERNEL_DIRTY) && kernel.is_some() && entry.is_mapped();
         if !(model || ask) || self.is_pending(e, env)? {
             return Ok(());
         }
-        let (old, total) = (entry.wrong, entry.total);
+        let (old, mapped) = (entry.wrong(), entry.is_mapped());
         let what = (model, ask);
         let known =
             plain_key(entry, kernel, what).and_then(|words| self.tables.find_plain(&words, old));
@@ -176,7 +175,7 @@ impl Shard<'_> {
             Some(at) => self.evaluate_again(e, at, kernel, env)?,
             None => self.evaluate_other(e, kernel, what, env)?,
         }
-        if total == 0 {
+        if !mapped {
             self.empty_past(e)?;
         }
         Ok(())
@@ -194,13 +193,17 @@ impl Shard<'_> {
         let entry = self.entries.get_mut(index(e)).ok_or(CORRUPT)?;
         let kept = self.tables.kept.get_mut(at).ok_or(CORRUPT)?;
         let result = kept.result();
-        entry.wrong = result.new;
-        let first = result.ever & !entry.flags;
-        entry.flags = (entry.flags | result.ever) & !result.done;
+        entry.set_wrong(result.new);
+        let first = result.ever & !entry.flags();
+        entry.change_flags(result.ever, result.done);
         if result.state {
             self.state.counters.add(Counter::Evaluated);
+            let total = match position_of(entry.history) {
+                None => entry.counts().total,
+                Some(h) => self.history.get(index(h)).ok_or(CORRUPT)?.counts.total,
+            };
             let most = &mut self.state.figures.most_mappings;
-            *most = entry.total.max(*most);
+            *most = total.max(*most);
         }
         if result.asks {
             self.state.counters.add(Counter::EvaluatedKernel);
@@ -232,7 +235,7 @@ impl Shard<'_> {
         env: &dyn Env,
     ) -> Result<(), Fail> {
         let entry = self.entry(e)?;
-        let (old, kind) = (entry.wrong, entry.kind);
+        let (old, kind) = (entry.wrong(), entry.kind);
         let place = self.place(e)?;
         let key = match plain_key(entry, kernel, what) {
             Some(words) => Some(Key::of(&words)),
@@ -265,10 +268,10 @@ impl Shard<'_> {
     ) -> Result<(), Fail> {
         let place = self.place(e)?;
         let entry = self.entry_mut(e)?;
-        let first = result.ever & !entry.flags;
-        entry.wrong = result.new;
-        entry.flags = (entry.flags | result.ever) & !result.done;
-        let total = entry.total;
+        let first = result.ever & !entry.flags();
+        entry.set_wrong(result.new);
+        entry.change_flags(result.ever, result.done);
+        let total = self.counts_of(e)?.total;
         if result.state {
             self.state.counters.add(Counter::Evaluated);
             if !TABLE_KIND.contains(&place.kind) {
@@ -418,7 +421,7 @@ impl Shard<'_> {
     ) -> Result<(), Fail> {
         let place = self.place(e)?;
         let verdicts = all.only(pairs);
-        let old = self.entry(e)?.wrong;
+        let old = self.entry(e)?.wrong();
         let mut new = old.without(verdicts.asked).or(verdicts.wrong());
         if view.total == 0 {
             // Wrong for no time: no episode.
@@ -427,14 +430,16 @@ impl Shard<'_> {
         self.tables.count(place, &verdicts, false, 1);
         self.tables
             .change(place, old, new, 1, u128::from(env.now()));
-        self.entry_mut(e)?.wrong = new;
+        self.entry_mut(e)?.set_wrong(new);
         self.tell(e, view, new.without(old), verdicts.false_yes, env)
     }
 
     /// Ends all wrong answers about a folio: it is no longer tracked.
     pub(crate) fn close_wrong(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
         let place = self.place(e)?;
-        let old = core::mem::take(&mut self.entry_mut(e)?.wrong);
+        let entry = self.entry_mut(e)?;
+        let old = entry.wrong();
+        entry.set_wrong(PairSet::new());
         if !old.is_empty() {
             let now = u128::from(env.now());
             self.tables.change(place, old, PairSet::new(), 1, now);
@@ -492,9 +497,9 @@ impl Shard<'_> {
     /// Returns what a reader asks about a folio, see [`Shard::ask_all`].
     pub(crate) fn reader(&self, e: u32, env: &dyn Env) -> Result<Ask, Fail> {
         let entry = self.entry(e)?;
-        let (pfn, order) = (entry.pfn, entry.order);
+        let (pfn, order) = (entry.pfn(), entry.order);
         let mut ask = Ask::default();
-        if let Some(r) = position_of(entry.first_record).filter(|_| entry.kind == Kind::Anon) {
+        if let Some(r) = position_of(entry.first_record()).filter(|_| entry.kind == Kind::Anon) {
             let record = self.record(r)?;
             let first = if record.entire() {
                 0

@@ -2,7 +2,10 @@
 
 //! What an evaluation depends on, as a few words.
 
-use super::entry::ADOPTED;
+use super::entry::{
+    Numbers,
+    ADOPTED, //
+};
 use crate::bits::bits_of;
 use crate::memo::{
     Key,
@@ -55,23 +58,17 @@ pub(crate) fn plain_key(
     what: (bool, bool),
 ) -> Option<[u64; PLAIN_WORDS]> {
     // Each record is in an MM and a VMA of its own, and maps the whole folio.
-    let nr = entry.nr_records;
-    let others = (entry.mm ^ nr) | (entry.vma ^ nr) | (entry.full ^ nr);
-    let many = (nr | entry.entire | entry.vma_pt) > u32::from(u16::MAX);
-    let more = entry.history | entry.parts | u32::from(entry.shared_table);
-    if others | more != 0 || many || entry.whole.wrapping_add(entry.entire) != nr {
+    if entry.history != 0 {
         return None;
     }
+    let Numbers(numbers) = entry.numbers();
     let (model, ask) = what;
     let flags = u64::from(model)
         | (u64::from(ask) << 1)
         | (u64::from(entry.has(ADOPTED)) << 2)
         | (u64::from(kernel.is_some()) << 3)
         | (1 << 4);
-    let numbers = (flags << 48)
-        | (u64::from(nr) << 32)
-        | (u64::from(entry.entire) << 16)
-        | u64::from(entry.vma_pt);
+    let numbers = (flags << 48) | u64::from(numbers);
     let (order, kind, operation) = place_bytes(entry.order, entry.kind, entry.operation);
     let place = u64::from(u32::from_le_bytes([order, kind, operation, 1]));
     let Some(k) = kernel else {
@@ -79,7 +76,7 @@ pub(crate) fn plain_key(
     };
     // All counters are those of the state, or it is another key.
     let few = k.refcount.unsigned_abs() <= MANY_REFERENCES;
-    let same = u32::try_from(k.entire) == Ok(entry.entire);
+    let same = u32::try_from(k.entire) == Ok(entry.numbers().entire());
     (few && same).then_some([
         numbers,
         place | (u64::from(bits_of(k.large)) << 32),

@@ -18,6 +18,7 @@
 
 use super::apply::Part;
 use super::entry::{
+    fits,
     ADOPTED,
     DIRTY,
     KERNEL_DIRTY, //
@@ -25,7 +26,6 @@ use super::entry::{
 use super::evaluate::WINDOW_SCAN;
 use super::shared::number_of;
 use super::{
-    position_of,
     Fail,
     FolioEntry,
     Shard,
@@ -33,7 +33,6 @@ use super::{
 };
 use crate::bits::pages_of_order;
 use crate::figures::up;
-use crate::kernel::Expected;
 use crate::planes::Step;
 use crate::{
     Call,
@@ -99,7 +98,7 @@ impl Shard<'_> {
     /// Returns the pfn of the folio at a position, if it is learning.
     pub fn learning_at(&self, e: u32) -> Option<u64> {
         let entry = self.entry(e).ok()?;
-        (entry.state == State::Learning).then_some(entry.pfn)
+        (entry.state == State::Learning).then_some(entry.pfn())
     }
 
     /// Returns how the shard stands to a folio that is mapped.
@@ -119,6 +118,9 @@ impl Shard<'_> {
 
     /// Notes that a mapped folio cannot be tracked, whether or not anything is known about it.
     pub fn bar(&mut self, pfn: u64, (order, kind): (u8, Kind), reason: LostReason, env: &dyn Env) {
+        if !fits(pfn) {
+            return;
+        }
         if self.find(pfn).is_some() {
             return self.lose(pfn, reason, env);
         }
@@ -170,7 +172,7 @@ impl Shard<'_> {
         env: &dyn Env,
     ) -> Result<Outcome, Fail> {
         let entry = self.entry(e)?;
-        if entry.total == 0 {
+        if !entry.is_mapped() {
             // Kept for a copy that may hold mappings of it; by now it may be another folio.
             let same = entry.order == c.order && entry.kind == c.kind;
             let unmapped = matches!(c.op, Op::Add | Op::Touch) && c.kernel_unmapped;
@@ -214,7 +216,7 @@ impl Shard<'_> {
         if c.op != Op::Found {
             self.refresh(e, c.pending, env)?;
         }
-        if self.entry(e)?.total == 0 && !self.is_pending(e, env)? {
+        if !self.entry(e)?.is_mapped() && !self.is_pending(e, env)? {
             self.drop_learning(e)?;
         }
         Ok(Outcome::Applied)
@@ -241,6 +243,7 @@ impl Shard<'_> {
         let order = self.entry(e)?.order;
         let place = (base, order, self.state.geometry.page_shift);
         let vma = super::apply::pages_in_vma(place, part, vma);
+        self.remember(e)?;
         let lookup = self.lookup(e, mm, base)?;
         let r = match lookup.here {
             Some(r) => r,
@@ -251,14 +254,16 @@ impl Shard<'_> {
             if !self.record(r)?.entire() {
                 self.edit(e, r, part, Step::Up, vma)?;
             }
-            return self.try_shorten(r);
+            self.try_shorten(r)?;
+            return self.simplify(e);
         }
         let mut at = part.first;
         loop {
             let pages = self.pages_of(self.record(r)?, order)?;
             let first = pages.next_gap(at, part.end());
             if first >= part.end() {
-                return self.try_shorten(r);
+                self.try_shorten(r)?;
+                return self.simplify(e);
             }
             let end = pages.next(first, part.end()).unwrap_or(part.end());
             let piece = Part {
@@ -276,6 +281,7 @@ impl Shard<'_> {
         let order = self.entry(e)?.order;
         let mut any = false;
         let mut at = part.first;
+        self.remember(e)?;
         // An empty record goes.
         while let Some(r) = self.lookup(e, mm, base)?.here {
             let record = self.record(r)?;
@@ -299,6 +305,7 @@ impl Shard<'_> {
             self.edit(e, r, piece, Step::Down, None)?;
             any = true;
         }
+        self.simplify(e)?;
         Ok(any)
     }
 
@@ -328,7 +335,9 @@ impl Shard<'_> {
         }
         if let Some(r) = self.locate_elsewhere(e, c, part)? {
             self.state.counters.add(Counter::RemoveElsewhere);
-            return self.edit(e, r, part, Step::Down, None);
+            self.remember(e)?;
+            self.edit(e, r, part, Step::Down, None)?;
+            return self.simplify(e);
         }
         self.state.counters.add(Counter::LearningUnknown);
         Ok(())
@@ -393,7 +402,7 @@ impl Shard<'_> {
         env: &dyn Env,
     ) -> Result<Adoption, Fail> {
         let entry = self.entry(e)?;
-        if entry.total == 0 && !self.is_pending(e, env)? {
+        if !entry.is_mapped() && !self.is_pending(e, env)? {
             self.drop_learning(e)?;
             return Ok(Adoption::Gone);
         }
@@ -403,9 +412,9 @@ impl Shard<'_> {
         if !self.unconcerned(e, env, limit)? {
             return Ok(Adoption::Copied);
         }
-        let expected = Expected::new(entry.kind, entry.total, entry.entire, entry.nr_pte_mapped());
+        let expected = self.expected(entry)?;
         let (order, kind) = (entry.order, entry.kind);
-        let kernel = env.kernel_of(entry.pfn, order);
+        let kernel = env.kernel_of(entry.pfn(), order);
         if !kernel.is_some_and(|k| k.order == order && expected.holds(&k)) {
             return Ok(if self.unconcerned(e, env, limit)? {
                 Adoption::Differs
@@ -415,8 +424,7 @@ impl Shard<'_> {
         }
         let entry = self.entry_mut(e)?;
         entry.state = State::Live;
-        entry.flags = ADOPTED | DIRTY | KERNEL_DIRTY;
-        entry.since = env.now();
+        entry.change_flags(ADOPTED | DIRTY | KERNEL_DIRTY, u8::MAX);
         self.state.counters.sub(Counter::Learning);
         self.state.counters.add(Counter::Tracked);
         self.state.counters.add(Counter::Adopted);
@@ -428,10 +436,11 @@ impl Shard<'_> {
     fn drop_learning(&mut self, e: u32) -> Result<(), Fail> {
         self.state.counters.add(Counter::LearningDropped);
         self.state.counters.sub(Counter::Learning);
-        if position_of(self.entry(e)?.first_record).is_some() {
+        if self.entry(e)?.is_mapped() {
             return Err(super::CORRUPT);
         }
         self.drop_planes(e)?;
+        self.drop_history(e)?;
         self.unhash_entry(e)?;
         self.free_entry(e)
     }

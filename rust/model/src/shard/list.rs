@@ -13,7 +13,6 @@ use super::{
     State,
     CORRUPT, //
 };
-use crate::bits::index;
 use crate::{
     Inconsistency,
     Record, //
@@ -63,10 +62,10 @@ impl Shard<'_> {
             ends.head = link_to(e);
         }
         let entry = self.entry_mut(e)?;
-        entry.prev = last;
-        entry.next = 0;
+        entry.first = last;
+        entry.second = 0;
         if let Some(last) = position_of(last) {
-            self.entry_mut(last)?.next = link_to(e);
+            self.entry_mut(last)?.second = link_to(e);
         }
         Ok(())
     }
@@ -74,15 +73,15 @@ impl Shard<'_> {
     /// Takes an entry off the list that it is on, which its state tells.
     pub(crate) fn pull_drained(&mut self, e: u32) -> Result<(), Fail> {
         let entry = self.entry_mut(e)?;
-        let prev = core::mem::replace(&mut entry.prev, 0);
-        let next = core::mem::replace(&mut entry.next, 0);
+        let prev = core::mem::replace(&mut entry.first, 0);
+        let next = core::mem::replace(&mut entry.second, 0);
         let state = entry.state;
         match position_of(prev) {
-            Some(prev) => self.entry_mut(prev)?.next = next,
+            Some(prev) => self.entry_mut(prev)?.second = next,
             None => self.state.ends_mut(state).head = next,
         }
         match position_of(next) {
-            Some(next) => self.entry_mut(next)?.prev = prev,
+            Some(next) => self.entry_mut(next)?.first = prev,
             None => self.state.ends_mut(state).tail = prev,
         }
         Ok(())
@@ -120,14 +119,21 @@ impl Shard<'_> {
     ) -> Result<u32, Fail> {
         let fresh = Record::new(mm, base).ok_or(Fail::Inconsistent(Inconsistency::Malformed))?;
         let r = self.alloc_record()?;
+        self.wake(e)?;
         let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));
         let first = self.record_buckets.get_mut(bucket).ok_or(CORRUPT)?;
         let hash_next = core::mem::replace(first, link_to(r));
 
         let entry = self.entry_mut(e)?;
-        let next = core::mem::replace(&mut entry.first_record, link_to(r));
-        entry.nr_records = entry.nr_records.wrapping_add(1);
-        entry.mm = entry.mm.wrapping_add(u32::from(!elsewhere));
+        let next = core::mem::replace(&mut entry.first, link_to(r));
+        if entry.history == 0 {
+            entry.second = entry.second.wrapping_add(1);
+        } else {
+            let counts = self.counts_mut(e)?;
+            counts.nr_records = counts.nr_records.wrapping_add(1);
+            counts.mm = counts.mm.wrapping_add(u32::from(!elsewhere));
+            counts.shared_table |= is_table(mm);
+        }
         if let Some(next) = position_of(next) {
             self.record_mut(next)?.prev = link_to(r);
         }
@@ -137,9 +143,6 @@ impl Shard<'_> {
             next,
             ..fresh
         };
-        if is_table(mm) {
-            self.entry_mut(e)?.shared_table = true;
-        }
         Ok(r)
     }
 
@@ -183,10 +186,15 @@ impl Shard<'_> {
         }
         let entry = self.entry_mut(e)?;
         if prev == 0 {
-            entry.first_record = next;
+            entry.first = next;
         }
-        entry.nr_records = entry.nr_records.wrapping_sub(1);
-        entry.mm = entry.mm.wrapping_sub(u32::from(!elsewhere));
+        if entry.history == 0 {
+            entry.second = entry.second.wrapping_sub(1);
+        } else {
+            let counts = self.counts_mut(e)?;
+            counts.nr_records = counts.nr_records.wrapping_sub(1);
+            counts.mm = counts.mm.wrapping_sub(u32::from(!elsewhere));
+        }
         self.free_record(r)
     }
 
@@ -200,7 +208,7 @@ impl Shard<'_> {
         let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));
         let mut link = self.record_buckets.get(bucket).copied()?;
         while let Some(r) = position_of(link) {
-            let record = self.records.get(index(r))?;
+            let record = self.record(r).ok()?;
             if record.entry == link_to(e) && record.mm == mm && wanted(record) {
                 return Some(r);
             }
@@ -216,7 +224,7 @@ impl Shard<'_> {
         mut wanted: impl FnMut(&Record) -> bool,
     ) -> Option<u32> {
         while let Some(r) = position_of(link) {
-            let record = self.records.get(index(r))?;
+            let record = self.record(r).ok()?;
             if wanted(record) {
                 return Some(r);
             }

@@ -96,7 +96,9 @@ impl Shard<'_> {
     ) -> Result<Noted, Fail> {
         let Run { key, split, again } = run;
         let entry = self.entry(e)?;
-        let (order, kind, entire, total) = (entry.order, entry.kind, entry.entire, entry.total);
+        let (order, kind) = (entry.order, entry.kind);
+        let counts = self.counts_ref(e)?;
+        let (entire, total) = (counts.entire, counts.total);
         let nr_pages = pages_of_order(order);
         let geometry = self.state.geometry;
         let (from, end) = vma.unwrap_or((0, nr_pages));

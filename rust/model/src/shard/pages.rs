@@ -19,7 +19,6 @@ use crate::bits::{
 };
 use crate::planes::Step;
 use crate::record::{
-    Detail,
     Slots,
     Spread,
     ALL,
@@ -36,13 +35,22 @@ enum Set {
     Bounds,
 }
 
-impl Detail {
-    /// Returns the word that is a set of the record, or the link of its chunk and the number of
-    /// pages.
-    fn set_mut(&mut self, set: Set) -> &mut u64 {
+impl Record {
+    /// Returns the word of a detail that is a set, or the link of its chunk and the number of pages.
+    #[inline]
+    fn set(&self, set: Set) -> u64 {
         match set {
-            Set::Bits => &mut self.bits,
-            Set::Bounds => &mut self.bounds,
+            Set::Bits => self.mm,
+            Set::Bounds => self.place,
+        }
+    }
+
+    /// Notes another word.
+    #[inline]
+    fn put_set(&mut self, set: Set, word: u64) {
+        match set {
+            Set::Bits => self.mm = word,
+            Set::Bounds => self.place = word,
         }
     }
 }
@@ -93,7 +101,8 @@ impl Shard<'_> {
         if record.has(ALL) {
             Ok(Pages::All)
         } else if record.has(SOME) {
-            self.stored(self.detail(record)?.bits, order)
+            let unit = self.unit(record)?.ok_or(CORRUPT)?;
+            self.stored(unit.bits(), order)
         } else {
             Ok(Pages::None)
         }
@@ -104,7 +113,8 @@ impl Shard<'_> {
         if record.has(ALL) {
             Ok(pages_of_order(order))
         } else if record.has(SOME) {
-            Ok(len_of(self.detail(record)?.bits, order))
+            let unit = self.unit(record)?.ok_or(CORRUPT)?;
+            Ok(len_of(unit.bits(), order))
         } else {
             Ok(0)
         }
@@ -113,7 +123,7 @@ impl Shard<'_> {
     /// Returns the VMA boundaries inside a record of a folio of this order.
     #[inline]
     pub(crate) fn bounds_of(&self, record: &Record, order: u8) -> Result<Pages<'_>, Fail> {
-        match self.detail(record)?.bounds {
+        match self.unit(record)?.map_or(0, Record::bounds) {
             0 => Ok(Pages::None),
             word => self.stored(word, order),
         }
@@ -134,7 +144,11 @@ impl Shard<'_> {
             geometry.page_shift,
             geometry.pmd_order,
         );
-        Ok(Spread::of(
+        let one_vma = self.unit(record)?.is_none_or(|unit| unit.bounds() == 0);
+        if let Some(spread) = Spread::simple(record, &slots, one_vma) {
+            return Ok(spread);
+        }
+        Ok(Spread::by_parts(
             record,
             &slots,
             self.pages_of(record, order)?,
@@ -152,7 +166,8 @@ impl Shard<'_> {
         } else {
             from_halves(self.alloc_chunk(fill)?, if full { nr_pages } else { 0 })
         };
-        self.with_detail(r, |detail| *detail.set_mut(set) = word)
+        self.unit_mut(r)?.put_set(set, word);
+        Ok(())
     }
 
     /// Gives back the room of a set of a record, if it has any.
@@ -160,7 +175,9 @@ impl Shard<'_> {
         if self.record(r)?.detail().is_none() {
             return Ok(());
         }
-        let word = self.with_detail(r, |detail| core::mem::replace(detail.set_mut(set), 0))?;
+        let unit = self.unit_mut(r)?;
+        let word = unit.set(set);
+        unit.put_set(set, 0);
         if is_inline(order) || word == 0 {
             return Ok(());
         }
@@ -176,21 +193,47 @@ impl Shard<'_> {
         set: Set,
         change: impl Fn(&mut [u64]) -> (u32, u32),
     ) -> Result<u32, Fail> {
-        let mut detail = self.detail(self.record(r)?)?;
-        let word = detail.set_mut(set);
-        let nr = if is_inline(order) {
-            change(core::slice::from_mut(word));
-            word.count_ones()
-        } else {
-            let (link, old) = halves(*word);
-            let (more, fewer) = change(self.chunk_mut(link)?);
-            let nr = old.wrapping_add(more).wrapping_sub(fewer);
-            *word = from_halves(link, nr);
-            nr
-        };
-        let word = *word;
-        self.with_detail(r, |detail| *detail.set_mut(set) = word)?;
+        let unit = self.unit_mut(r)?;
+        let mut word = unit.set(set);
+        if is_inline(order) {
+            change(core::slice::from_mut(&mut word));
+            unit.put_set(set, word);
+            return Ok(word.count_ones());
+        }
+        let (link, old) = halves(word);
+        let (more, fewer) = change(self.chunk_mut(link)?);
+        let nr = old.wrapping_add(more).wrapping_sub(fewer);
+        self.unit_mut(r)?.put_set(set, from_halves(link, nr));
         Ok(nr)
+    }
+
+    /// Puts pages into the set of PTE-mapped pages of a record, or takes them out; it has such a set, and
+    /// none or all of them are in it.
+    #[inline]
+    fn put_pages(
+        &mut self,
+        r: u32,
+        order: u8,
+        (first, end): (u32, u32),
+        mapped: bool,
+    ) -> Result<(), Fail> {
+        let unit = self.unit_mut(r)?;
+        let word = unit.bits();
+        if is_inline(order) {
+            let mask = mask_in(0, first, end);
+            let word = if mapped { word | mask } else { word & !mask };
+            unit.put_set(Set::Bits, word);
+            return Ok(());
+        }
+        let (link, old) = halves(word);
+        let chunk = self.chunk_mut(link)?;
+        let nr = if mapped {
+            old.wrapping_add(set_range(chunk, first, end))
+        } else {
+            old.wrapping_sub(clear_range(chunk, first, end))
+        };
+        self.unit_mut(r)?.put_set(Set::Bits, from_halves(link, nr));
+        Ok(())
     }
 
     /// Gives back the room of both sets of a record.
@@ -215,22 +258,20 @@ impl Shard<'_> {
             let record = self.record_mut(r)?;
             record.put(SOME, false);
             record.put(ALL, true);
-            let entry = self.entry_mut(e)?;
-            entry.whole = entry.whole.wrapping_add(1);
+            let counts = self.counts_mut(e)?;
+            counts.whole = counts.whole.wrapping_add(1);
         } else {
             if old == 0 {
                 self.make_set(r, order, Set::Bits, false)?;
                 self.record_mut(r)?.put(SOME, true);
-                let entry = self.entry_mut(e)?;
-                entry.parts = entry.parts.wrapping_add(1);
+                let counts = self.counts_mut(e)?;
+                counts.parts = counts.parts.wrapping_add(1);
             }
-            self.change_set(r, order, Set::Bits, |words| {
-                (set_range(words, first, end), 0)
-            })?;
+            self.put_pages(r, order, (first, end), true)?;
             self.count_range(e, first, end, Step::Up)?;
         }
-        let entry = self.entry_mut(e)?;
-        entry.total = entry.total.wrapping_add(u64::from(nr));
+        let counts = self.counts_mut(e)?;
+        counts.total = counts.total.wrapping_add(u64::from(nr));
         Ok(())
     }
 
@@ -243,39 +284,35 @@ impl Shard<'_> {
         let new = old.wrapping_sub(nr);
         if old == nr_pages {
             self.record_mut(r)?.put(ALL, false);
-            let entry = self.entry_mut(e)?;
-            entry.whole = entry.whole.wrapping_sub(1);
+            let counts = self.counts_mut(e)?;
+            counts.whole = counts.whole.wrapping_sub(1);
             if new > 0 {
-                entry.parts = entry.parts.wrapping_add(1);
+                counts.parts = counts.parts.wrapping_add(1);
                 self.make_set(r, order, Set::Bits, true)?;
                 self.record_mut(r)?.put(SOME, true);
-                self.change_set(r, order, Set::Bits, |words| {
-                    (0, clear_range(words, first, end))
-                })?;
+                self.put_pages(r, order, (first, end), false)?;
                 self.count_record(e, r, Step::Up)?;
             }
         } else {
             self.count_range(e, first, end, Step::Down)?;
             if new > 0 {
-                self.change_set(r, order, Set::Bits, |words| {
-                    (0, clear_range(words, first, end))
-                })?;
+                self.put_pages(r, order, (first, end), false)?;
             } else {
                 self.record_mut(r)?.put(SOME, false);
                 self.drop_set(r, order, Set::Bits)?;
                 self.part_gone(e)?;
             }
         }
-        let entry = self.entry_mut(e)?;
-        entry.total = entry.total.wrapping_sub(u64::from(nr));
+        let counts = self.counts_mut(e)?;
+        counts.total = counts.total.wrapping_sub(u64::from(nr));
         Ok(())
     }
 
     /// Notes that a record no longer maps just a part of the folio.
     fn part_gone(&mut self, e: u32) -> Result<(), Fail> {
-        let entry = self.entry_mut(e)?;
-        entry.parts = entry.parts.wrapping_sub(1);
-        if entry.parts == 0 {
+        let counts = self.counts_mut(e)?;
+        counts.parts = counts.parts.wrapping_sub(1);
+        if counts.parts == 0 {
             self.drop_planes(e)?;
         }
         Ok(())
@@ -284,7 +321,7 @@ impl Shard<'_> {
     /// Notes that one VMA covers the pages `from..end` of a record, and ends there.
     pub(crate) fn bound(&mut self, r: u32, order: u8, from: u32, end: u32) -> Result<(), Fail> {
         let nr_pages = pages_of_order(order);
-        if self.detail(self.record(r)?)?.bounds == 0 {
+        if self.unit(self.record(r)?)?.map_or(0, Record::bounds) == 0 {
             if from == 0 && end == nr_pages {
                 return Ok(());
             }
@@ -311,7 +348,7 @@ impl Shard<'_> {
         at: u32,
         present: bool,
     ) -> Result<(), Fail> {
-        if self.detail(self.record(r)?)?.bounds == 0 {
+        if self.unit(self.record(r)?)?.map_or(0, Record::bounds) == 0 {
             self.make_set(r, order, Set::Bounds, false)?;
         }
         let end = at.saturating_add(1);

@@ -7,7 +7,7 @@
 //! takes a way of its own, on which nothing is looked at that such folios do not have. Anything else
 //! that happens makes a [`History`] of it first, which stays until the folio is unmapped.
 //!
-//! A folio is *plain* while [`crate::FolioEntry::history`] is 0. Since it was unmapped it was then
+//! A folio is *plain* while [`crate::FolioEntry::history`] is 0 and its past is known. Since it was unmapped it was then
 //! mapped by at most two MMs at a time, by one call each, each time all of it; an MM that went was
 //! not the first. A folio that was mapped before it was tracked is plain, too: its sketches are not
 //! known.
@@ -18,10 +18,14 @@ use super::apply::{
     Direction, //
 };
 use super::entry::{
+    Counts,
+    Numbers,
     ADOPTED,
     DIRTY,
-    KERNEL_DIRTY, //
+    KERNEL_DIRTY,
+    MOST_RECORDS, //
 };
+use super::shared::is_table;
 use super::{
     position_of,
     Fail,
@@ -37,7 +41,6 @@ use crate::bits::{
 use crate::figures::up;
 use crate::record::{
     Slots,
-    Spread,
     ALL,
     ENTIRE, //
 };
@@ -140,9 +143,10 @@ pub(crate) enum Way {
 }
 
 impl Shard<'_> {
-    /// Returns what is kept of the past of a folio, to be changed; `None` if it is plain.
+    /// Returns what is kept of the past of a folio, to be changed; `None` if it is not known.
     pub(crate) fn past_mut(&mut self, e: u32) -> Result<Option<&mut History>, Fail> {
-        match position_of(self.entry(e)?.history) {
+        let entry = self.entry(e)?;
+        match position_of(entry.history).filter(|_| entry.is_known()) {
             None => Ok(None),
             Some(h) => Ok(Some(self.history.get_mut(index(h)).ok_or(CORRUPT)?)),
         }
@@ -150,10 +154,39 @@ impl Shard<'_> {
 
     /// Returns the counters that authors sketched, of a folio.
     pub(crate) fn sketches_of(&self, e: u32) -> Result<Sketches, Fail> {
-        match position_of(self.entry(e)?.history) {
+        let entry = self.entry(e)?;
+        match position_of(entry.history).filter(|_| entry.is_known()) {
             None => Ok(Sketches::plain(&self.plain_of(e)?)),
             Some(h) => Ok(self.history.get(index(h)).ok_or(CORRUPT)?.sketches),
         }
+    }
+
+    /// Returns how a folio is mapped.
+    #[inline]
+    pub(crate) fn counts(&self, entry: &FolioEntry) -> Result<Counts, Fail> {
+        match position_of(entry.history) {
+            None => Ok(entry.counts()),
+            Some(h) => Ok(self.history.get(index(h)).ok_or(CORRUPT)?.counts),
+        }
+    }
+
+    /// Returns how the folio at a position is mapped.
+    pub(crate) fn counts_of(&self, e: u32) -> Result<Counts, Fail> {
+        self.counts(self.entry(e)?)
+    }
+
+    /// Returns how a folio is mapped that has a history.
+    #[inline]
+    pub(crate) fn counts_ref(&self, e: u32) -> Result<&Counts, Fail> {
+        let h = position_of(self.entry(e)?.history).ok_or(CORRUPT)?;
+        Ok(&self.history.get(index(h)).ok_or(CORRUPT)?.counts)
+    }
+
+    /// Returns how a folio is mapped, to be changed; it has a history, see [`Self::remember`].
+    #[inline]
+    pub(crate) fn counts_mut(&mut self, e: u32) -> Result<&mut Counts, Fail> {
+        let h = position_of(self.entry(e)?.history).ok_or(CORRUPT)?;
+        Ok(&mut self.history.get_mut(index(h)).ok_or(CORRUPT)?.counts)
     }
 
     /// Returns the past of a plain folio; nothing if it is not known.
@@ -166,11 +199,11 @@ impl Shard<'_> {
             vma: entry.owner,
             maps: [None; 2],
         };
-        if entry.state == State::Learning || entry.has(ADOPTED) {
+        if !entry.is_known() {
             return Ok(past);
         }
         // The last record is the first in time.
-        if let Some(r) = position_of(entry.first_record) {
+        if let Some(r) = position_of(entry.first_record()) {
             let record = self.record(r)?;
             let last = Some(self.map_of(record, entry.order)?);
             past.maps = match position_of(record.next) {
@@ -206,30 +239,66 @@ impl Shard<'_> {
     /// Makes a history of a plain folio, before something happens that its records do not say.
     pub(crate) fn remember(&mut self, e: u32) -> Result<(), Fail> {
         let entry = self.entry(e)?;
-        if entry.history != 0 || entry.has(ADOPTED) || entry.state == State::Learning {
+        if entry.history != 0 {
             return Ok(());
         }
-        let sketches = self.sketches_of(e)?;
+        let counts = entry.counts();
+        let sketches = if entry.is_known() {
+            self.sketches_of(e)?
+        } else {
+            Sketches::default()
+        };
         let link = self.alloc_history()?;
         let h = position_of(link).ok_or(CORRUPT)?;
-        self.history.get_mut(index(h)).ok_or(CORRUPT)?.sketches = sketches;
-        self.entry_mut(e)?.history = link;
+        let history = self.history.get_mut(index(h)).ok_or(CORRUPT)?;
+        history.counts = counts;
+        history.sketches = sketches;
+        let entry = self.entry_mut(e)?;
+        entry.history = link;
+        if !entry.is_listed() {
+            entry.second = 0;
+        }
         Ok(())
+    }
+
+    /// Gives the history of a folio back whose past is not known, if its records say how it is mapped.
+    #[inline]
+    pub(crate) fn simplify(&mut self, e: u32) -> Result<(), Fail> {
+        if self.entry(e)?.is_known() {
+            return Ok(());
+        }
+        self.simplify_unknown(e)
+    }
+
+    /// Does so, if it has one.
+    fn simplify_unknown(&mut self, e: u32) -> Result<(), Fail> {
+        let entry = self.entry(e)?;
+        if entry.history == 0 {
+            return Ok(());
+        }
+        let Some(Numbers(numbers)) = self.counts(entry)?.essence() else {
+            return Ok(());
+        };
+        let entry = self.entry_mut(e)?;
+        if !entry.is_listed() {
+            entry.second = numbers;
+        }
+        self.drop_history(e)
     }
 
     /// Starts the counters anew, because nothing maps the folio any more; what is left in them is
     /// noted. From here on its past is known.
     pub(crate) fn empty_past(&mut self, e: u32) -> Result<(), Fail> {
-        if let Some(h) = position_of(self.entry(e)?.history) {
+        let entry = self.entry(e)?;
+        if let Some(h) = position_of(entry.history).filter(|_| entry.is_known()) {
             let past = self.history.get_mut(index(h)).ok_or(CORRUPT)?;
             let figures = &mut self.state.figures;
             past.sketches
                 .empty(|definition, left| figures.note_rest(definition, left));
-            self.drop_history(e)?;
         }
+        self.drop_history(e)?;
         let entry = self.entry_mut(e)?;
-        entry.flags &= !ADOPTED;
-        entry.shared_table = false;
+        entry.change_flags(0, ADOPTED);
         Ok(())
     }
 
@@ -256,7 +325,7 @@ impl Shard<'_> {
         let nr_pages = pages_of_order(c.order);
         let shift = u32::from(self.state.geometry.page_shift);
         let behind = c.base.wrapping_add(u64::from(nr_pages).wrapping_shl(shift));
-        let plain = entry.history == 0 && entry.parts == 0 && !entry.shared_table;
+        let plain = entry.history == 0;
         let whole = c.nr == nr_pages && c.table.is_none() && c.alt_base.is_none();
         let covered = c.vma_start <= c.base && c.base < behind && behind <= c.vma_end;
         if !(plain && whole && covered) {
@@ -273,7 +342,10 @@ impl Shard<'_> {
     #[inline]
     fn way_to_add(&self, e: u32, entry: &FolioEntry, c: &Call) -> Result<Option<Way>, Fail> {
         let known = !entry.has(ADOPTED);
-        match position_of(entry.first_record) {
+        if is_table(c.mm) {
+            return Ok(None);
+        }
+        match position_of(entry.first_record()) {
             // A state that could not be evaluated yet still has its sketches.
             None if entry.has(DIRTY) || c.mm_id == 0 => return Ok(None),
             None => return Ok(Some(Way::Add)),
@@ -287,7 +359,8 @@ impl Shard<'_> {
             }
             Some(_) => {
                 let lookup = self.lookup(e, c.mm, c.base)?;
-                if lookup.here.is_some() || lookup.elsewhere {
+                let many = entry.numbers().nr_records() >= MOST_RECORDS;
+                if many || lookup.here.is_some() || lookup.elsewhere {
                     return Ok(None);
                 }
             }
@@ -299,7 +372,7 @@ impl Shard<'_> {
     #[inline]
     fn way_to_remove(&self, entry: &FolioEntry, c: &Call) -> Result<Option<Way>, Fail> {
         // Only the last one to come may go, so that the first one goes last.
-        let Some(r) = position_of(entry.first_record) else {
+        let Some(r) = position_of(entry.first_record()) else {
             return Ok(None);
         };
         let record = self.record(r)?;
@@ -370,21 +443,14 @@ impl Shard<'_> {
         let record = self.record_mut(r)?;
         record.put(flag_of(c.level), true);
         record.shorten(c.mm_id, run);
-        let spread = self.plain_spread(c);
+        let tuples = self.plain_tuples(c);
         let entry = self.entry_mut(e)?;
-        if entire {
-            entry.entire = entry.entire.wrapping_add(1);
-            entry.total = entry.total.wrapping_add(1);
-        } else {
-            entry.whole = entry.whole.wrapping_add(1);
-            entry.total = entry.total.wrapping_add(u64::from(c.nr));
-        }
-        if entry.nr_records == 1 {
+        let Numbers(more) = Numbers::new(0, u32::from(entire), tuples);
+        entry.second = entry.second.wrapping_add(more);
+        if Numbers(entry.second).nr_records() == 1 {
             entry.owner = identity(c.vma);
         }
-        entry.spread(Spread::default(), spread);
-        self.plain_changed(e, c, run, env)?;
-        self.settle_state(e)
+        self.plain_changed(e, c, run, env)
     }
 
     /// Unmakes the mappings of a call.
@@ -404,31 +470,29 @@ impl Shard<'_> {
             self.evaluate(e, kernel, env)?;
         }
         up(&mut self.state.figures.remove_runs, kind);
-        let spread = self.plain_spread(c);
+        let tuples = self.plain_tuples(c);
         self.drop_record(e, r)?;
         let entry = self.entry_mut(e)?;
-        if c.level == Level::Entire {
-            entry.entire = entry.entire.wrapping_sub(1);
-            entry.total = entry.total.wrapping_sub(1);
-        } else {
-            entry.whole = entry.whole.wrapping_sub(1);
-            entry.total = entry.total.wrapping_sub(u64::from(c.nr));
-        }
-        entry.spread(spread, Spread::default());
+        let entire = c.level == Level::Entire;
+        let Numbers(fewer) = Numbers::new(0, u32::from(entire), tuples);
+        entry.second = entry.second.wrapping_sub(fewer);
         self.plain_changed(e, c, run, env)?;
-        if self.entry(e)?.total == 0 {
+        if !self.entry(e)?.is_mapped() {
             self.settle_state(e)?;
             self.evaluate(e, None, env)?;
         }
         Ok(())
     }
 
-    /// Returns over how many VMAs and page tables the mappings of a call spread.
+    /// Returns over how many page tables the mappings of a call spread.
     #[inline]
-    fn plain_spread(&self, c: &Call) -> Spread {
+    fn plain_tuples(&self, c: &Call) -> u32 {
         let geometry = self.state.geometry;
         let slots = Slots::new(c.base, c.order, geometry.page_shift, geometry.pmd_order);
-        Spread::whole(c.level == Level::Entire, &slots)
+        match c.level {
+            Level::Entire => 1,
+            Level::Pte => slots.nr_tables(),
+        }
     }
 
     /// Notes that a call has changed a plain folio.
@@ -441,7 +505,7 @@ impl Shard<'_> {
         entry.pending = entry.pending.max(c.pending);
         entry.run = run;
         entry.seq = entry.seq.wrapping_add(1);
-        entry.flags |= DIRTY | KERNEL_DIRTY;
+        entry.change_flags(DIRTY | KERNEL_DIRTY, 0);
         Ok(())
     }
 }

@@ -15,13 +15,11 @@ use super::{
     Shard,
     State, //
 };
-use crate::bits::{
-    index,
-    pages_of_order, //
-};
+use crate::bits::pages_of_order;
 use crate::planes::PartCounts;
 use crate::{
     Env,
+    FolioEntry,
     FolioView,
     PairSet,
     Record,
@@ -54,27 +52,28 @@ impl Shard<'_> {
     pub(crate) fn view_of(&self, e: u32) -> Result<FolioView, Fail> {
         let entry = self.entry(e)?;
         let nr_pages = pages_of_order(entry.order);
-        let nr_pte_mapped = entry.nr_pte_mapped();
-        let every = entry.entire.wrapping_add(entry.whole);
-        let parts = if entry.parts > 0 {
+        let counts = self.counts(entry)?;
+        let nr_pte_mapped = counts.nr_pte_mapped(entry.order);
+        let every = counts.entire.wrapping_add(counts.whole);
+        let parts = if counts.parts > 0 {
             self.part_counts(e)?
         } else {
             PartCounts::default()
         };
-        let entire = u64::from(entry.entire);
-        let asker = match position_of(entry.first_record) {
+        let entire = u64::from(counts.entire);
+        let asker = match position_of(entry.first_record()) {
             Some(r) => *self.record(r)?,
             None => Record::default(),
         };
         Ok(FolioView {
-            pfn: entry.pfn,
+            pfn: entry.pfn(),
             order: entry.order,
             nr_pages,
             kind: entry.kind,
             state: entry.state,
-            total: entry.total,
-            entire: entry.entire,
-            nr_pages_mapped: if entry.entire > 0 {
+            total: counts.total,
+            entire: counts.entire,
+            nr_pages_mapped: if counts.entire > 0 {
                 nr_pages
             } else {
                 nr_pte_mapped
@@ -88,23 +87,22 @@ impl Shard<'_> {
                 parts.least_mapped
             },
             max_page: every.saturating_add(parts.most),
-            mm: entry.mm,
-            vma: entry.vma,
-            vma_pt: entry.vma_pt,
-            full: entry.full,
-            partial: entry.vma.wrapping_sub(entry.full),
-            total_pages: entry
+            mm: counts.mm,
+            vma: counts.vma,
+            vma_pt: counts.vma_pt,
+            full: counts.full,
+            partial: counts.vma.wrapping_sub(counts.full),
+            total_pages: counts
                 .total
                 .wrapping_sub(entire)
                 .wrapping_add(entire.wrapping_mul(u64::from(nr_pages))),
-            nr_records: entry.nr_records,
-            since: entry.since,
+            nr_records: counts.nr_records,
             seq: entry.seq,
             ever_shared: entry.has(EVER_SHARED),
             ever_partial: entry.has(EVER_PARTIAL),
             ever_unaligned: entry.has(EVER_UNALIGNED),
             adopted: entry.has(ADOPTED),
-            shared_table: entry.shared_table,
+            shared_table: counts.shared_table,
             kernel: None,
             pmd_order: self.state.geometry.pmd_order,
             asker_mm: asker.mm,
@@ -118,7 +116,7 @@ impl Shard<'_> {
     pub fn records(&self, entry: u32) -> RecordIter<'_> {
         RecordIter {
             shard: self,
-            next: self.entry(entry).map_or(0, |entry| entry.first_record),
+            next: self.entry(entry).map_or(0, FolioEntry::first_record),
         }
     }
 
@@ -139,7 +137,8 @@ impl Shard<'_> {
     pub fn page(&self, entry: u32, i: u32) -> u32 {
         match self.entry(entry) {
             Ok(entry_) if i < pages_of_order(entry_.order) => {
-                self.page_pte(entry, i).saturating_add(entry_.entire)
+                let entire = self.counts(entry_).map_or(0, |counts| counts.entire);
+                self.page_pte(entry, i).saturating_add(entire)
             }
             _ => 0,
         }
@@ -148,10 +147,10 @@ impl Shard<'_> {
     /// Returns how many PTEs map page `i`: what `page->_mapcount` + 1 must be.
     pub fn page_pte(&self, entry: u32, i: u32) -> u32 {
         match self.entry(entry) {
-            Ok(entry_) if i < pages_of_order(entry_.order) => self
-                .part_count(entry, i)
-                .unwrap_or(0)
-                .saturating_add(entry_.whole),
+            Ok(entry_) if i < pages_of_order(entry_.order) => {
+                let whole = self.counts(entry_).map_or(0, |counts| counts.whole);
+                self.part_count(entry, i).unwrap_or(0).saturating_add(whole)
+            }
             _ => 0,
         }
     }
@@ -159,9 +158,9 @@ impl Shard<'_> {
     /// Returns the record at a position, if it is in use: the pfn, order, MM and base that it is
     /// about.
     pub fn record_at(&self, r: u32) -> Option<(u64, u8, u64, u64)> {
-        let record = self.records.get(index(r))?;
+        let record = self.record(r).ok()?;
         let entry = self.entry(position_of(record.entry)?).ok()?;
-        Some((entry.pfn, entry.order, record.mm, record.base()))
+        Some((entry.pfn(), entry.order, record.mm, record.base()))
     }
 
     /// Returns how many entries and how many records were ever used at the same time: positions
@@ -174,7 +173,7 @@ impl Shard<'_> {
     /// duplicated mappings of it that are gone.
     pub fn pending_since(&self, entry: u32, ticket: u64) -> Option<u64> {
         let entry = self.entry(entry).ok()?;
-        (entry.pending >= ticket).then_some(entry.pfn)
+        (entry.pending >= ticket).then_some(entry.pfn())
     }
 
     /// Returns the number of changes to the shadow of a folio so far, wrapping.
@@ -189,8 +188,7 @@ impl Shard<'_> {
 
     /// Returns the pairs that answered the last evaluated state of a folio wrongly.
     pub fn wrong(&self, entry: u32) -> PairSet {
-        self.entry(entry)
-            .map_or(PairSet::new(), |entry| entry.wrong)
+        self.entry(entry).map_or(PairSet::new(), FolioEntry::wrong)
     }
 }
 

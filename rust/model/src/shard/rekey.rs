@@ -118,6 +118,7 @@ impl Shard<'_> {
         self.remember(e)?;
         self.end_run(from)?;
         self.move_part(e, from, part, new, m)?;
+        self.simplify(e)?;
         let entry = self.entry_mut(e)?;
         entry.operation = Operation::Move;
         entry.pid = m.pid;
@@ -284,10 +285,12 @@ impl Shard<'_> {
             let kernel = self.quick_check(e, env);
             self.evaluate(e, kernel.as_ref(), env)?;
         }
+        self.remember(e)?;
         let before = self.spread(r, b.order)?;
         self.set_bound(r, b.order, b.at, b.present)?;
         let after = self.spread(r, b.order)?;
         self.respread(e, before, after)?;
+        self.simplify(e)?;
         self.state.counters.add(Counter::Boundaries);
         if !live {
             let entry = self.entry_mut(e)?;

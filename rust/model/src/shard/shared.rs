@@ -93,7 +93,7 @@ impl Shard<'_> {
     /// Returns the position of that record.
     fn find_in(&self, e: u32, table: SharedTable) -> Option<u32> {
         let number = number_of(Some(table));
-        let first = self.entry(e).ok()?.first_record;
+        let first = self.entry(e).ok()?.first_record();
         self.find_record(first, |record| {
             let detail = self.detail(record);
             let in_table = detail.is_ok_and(|detail| detail.table == number);

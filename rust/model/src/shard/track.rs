@@ -9,6 +9,7 @@
 
 use super::apply::Part;
 use super::{
+    entry,
     position_of,
     Fail,
     FolioEntry,
@@ -97,7 +98,7 @@ impl Recent {
 fn is_well_formed(c: &Call) -> bool {
     let nr_pages = pages_of_order(c.order);
     let fits = c.nr > 0 && c.first.checked_add(c.nr).is_some_and(|end| end <= nr_pages);
-    c.order > 0 && fits && (c.level == Level::Pte || c.nr == nr_pages)
+    c.order > 0 && fits && entry::fits(c.pfn) && (c.level == Level::Pte || c.nr == nr_pages)
 }
 
 impl Shard<'_> {
@@ -311,10 +312,8 @@ impl Shard<'_> {
         let entry = self.entry_mut(e)?;
         entry.order = c.order;
         entry.kind = c.kind;
-        entry.flags = 0;
+        entry.change_flags(0, u8::MAX);
         entry.run = 0;
-        entry.since = env.now();
-        entry.shared_table = false;
         self.drop_history(e)?;
         self.state.counters.add(Counter::Restarted);
         up(&mut self.state.figures.folios, c.kind);
@@ -378,11 +377,10 @@ impl Shard<'_> {
     ) -> Option<u32> {
         let e = self.alloc_entry()?;
         let entry = self.entry_mut(e).ok()?;
-        entry.pfn = pfn;
+        entry.set_pfn(pfn);
         entry.order = order;
         entry.kind = kind;
         entry.state = state;
-        entry.since = env.now();
         entry.cookie = env.gp_snapshot();
         self.hash_entry(e).ok()?;
         match state {
@@ -569,21 +567,19 @@ impl Shard<'_> {
             State::Learning => self.state.counters.sub(Counter::Learning),
             _ => self.pull_drained(e)?,
         }
-        self.drop_history(e)?;
         let order = self.entry(e)?.order;
-        while let Some(r) = position_of(self.entry(e)?.first_record) {
+        while let Some(r) = position_of(self.entry(e)?.first_record()) {
             self.drop_sets(r, order)?;
             self.drop_record(e, r)?;
         }
         self.drop_planes(e)?;
+        self.drop_history(e)?;
         let old = *self.entries.get(index(e)).ok_or(CORRUPT)?;
         let phase = self.state.phase;
         let entry = self.entry_mut(e)?;
         *entry = FolioEntry {
-            pfn: old.pfn,
             cookie: env.gp_snapshot(),
             pending: old.pending,
-            since: old.since,
             seq: old.seq.wrapping_add(1),
             hash_next: old.hash_next,
             order,
@@ -591,6 +587,7 @@ impl Shard<'_> {
             state: State::Lost,
             ..FolioEntry::default()
         };
+        entry.set_pfn(old.pfn());
         entry.set_loss(phase, reason);
         self.push_drained(e)
     }

@@ -148,7 +148,7 @@ impl Half<'_> {
         let shift = u32::from(shard.state.geometry.page_shift);
         let len = u64::from(pages_of_order(entry.order)).wrapping_shl(shift);
         let moving = |record: &Record| env.move_covers(record.mm, record.base(), len);
-        Ok(shard.find_record(entry.first_record, moving).is_some())
+        Ok(shard.find_record(entry.first_record(), moving).is_some())
     }
 }
 

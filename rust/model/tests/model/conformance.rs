@@ -97,6 +97,7 @@ fn pmd_split_by_uffd_write_protection() {
 fn a_folio_of_1_gib_split_to_ptes() {
     let mut w = World::new(Size {
         entries: 4,
+        histories: 4,
         records: 4,
         chunks: 0,
         max_order: 18,

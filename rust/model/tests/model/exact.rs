@@ -146,6 +146,7 @@ proptest! {
 fn a_folio_of_order_18() {
     let size = Size {
         entries: 16,
+        histories: 16,
         records: 16,
         chunks: 16,
         max_order: 18,

@@ -38,6 +38,7 @@ const GIGANTIC: u8 = 18;
 /// Room for no folio larger than a PMD maps, and for no bitmap but one.
 const LITTLE: Size = Size {
     entries: 64,
+    histories: 64,
     records: 64,
     chunks: 1,
     max_order: 9,

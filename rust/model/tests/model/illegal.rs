@@ -294,6 +294,7 @@ proptest! {
         records in 0usize..6,
         chunks in 0usize..6,
     ) {
-        run(Size { entries, records, chunks, max_order: 9 }, &[4, 9], &steps);
+        let size = Size { entries, records, histories: entries, chunks, max_order: 9 };
+        run(size, &[4, 9], &steps);
     }
 }

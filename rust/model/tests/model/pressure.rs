@@ -7,6 +7,7 @@ use fmi_model::{
     Counter,
     Kind,
     Level,
+    LostReason,
     Op,
     Operation,
     Outcome, //
@@ -15,7 +16,8 @@ use proptest::prelude::*;
 
 use crate::rig::{
     Rig,
-    Size, //
+    Size,
+    PLENTY, //
 };
 use crate::steps::{
     config,
@@ -130,11 +132,12 @@ proptest! {
         orders in prop::collection::vec(order(), 1..6),
         deeds in prop::collection::vec(deed(), 1..80),
         entries in 2usize..12,
+        histories in 0usize..12,
         records in 0usize..8,
         chunks in 0usize..8,
     ) {
         let max_order = *orders.iter().max().unwrap();
-        let size = Size { entries, records, chunks, max_order };
+        let size = Size { entries, histories, records, chunks, max_order };
         run(size, &orders, &deeds);
     }
 }
@@ -152,9 +155,44 @@ fn a_folio_is_lost_when_records_run_out() {
     ];
     let size = Size {
         entries: 4,
+        histories: 4,
         records: 2,
         chunks: 0,
         max_order: 4,
     };
     assert_eq!(run(size, &[4], &deeds), 1);
+}
+
+#[test]
+fn a_folio_is_lost_when_histories_run_out() {
+    let mut rig = Rig::new(Size {
+        histories: 1,
+        ..PLENTY
+    });
+    let folio = |n: u64| Call {
+        kind: Kind::Anon,
+        vma_end: 1 << 40,
+        ..add(100 + n, 4, 1)
+    };
+    let whole = |n: u64| Call { nr: 16, ..folio(n) };
+    assert_eq!(rig.take(whole(1)), Outcome::Started);
+    assert_eq!(rig.take(folio(2)), Outcome::Started);
+    assert_eq!(rig.counter(Counter::Histories), 1);
+    // A part of another folio, and a part of one that was mapped as a whole.
+    let lost = Outcome::Lost(LostReason::NoMemory);
+    assert_eq!(rig.take(folio(3)), lost);
+    let remove = Call {
+        op: Op::Remove,
+        kernel_unmapped: false,
+        ..folio(1)
+    };
+    assert_eq!(rig.take(remove), lost);
+    assert_eq!(rig.counter(Counter::LostNoMemory), 2);
+    assert_eq!(rig.counter(Counter::Records), 1);
+    // Those that need none go on, and the one that is given back is used again.
+    assert_eq!(rig.take(whole(4)), Outcome::Started);
+    assert_eq!(rig.take(Call { pfn: 102, ..remove }), Outcome::Applied);
+    assert_eq!(rig.counter(Counter::Histories), 0);
+    assert_eq!(rig.take(folio(5)), Outcome::Started);
+    rig.assert_sound();
 }

@@ -140,6 +140,7 @@ impl Env for SimEnv {
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     pub entries: usize,
+    pub histories: usize,
     pub records: usize,
     pub chunks: usize,
     pub max_order: u8,
@@ -148,6 +149,7 @@ pub struct Size {
 /// Enough for every test that is not about too little.
 pub const PLENTY: Size = Size {
     entries: 64,
+    histories: 64,
     records: 512,
     chunks: 2048,
     max_order: 11,
@@ -186,7 +188,7 @@ impl Rig {
             entries: vec![FolioEntry::default(); size.entries],
             records: vec![Record::default(); size.records],
             words: vec![0; size.chunks * geometry.chunk_words()],
-            history: vec![History::default(); size.entries],
+            history: vec![History::default(); size.histories],
             cells: vec![Cell::default(); Tables::nr_cells(size.max_order)],
             groups: vec![Group::default(); Tables::nr_groups(size.max_order)],
             operations: vec![OperationCell::default(); Tables::NR_OPERATION_CELLS],
@@ -301,5 +303,6 @@ impl Rig {
         self.entries.fill(FolioEntry::default());
         self.records.fill(Record::default());
         self.words.fill(0);
+        self.history.fill(History::default());
     }
 }
