@@ -59,6 +59,11 @@ mod rmapwalk;
 mod scan;
 mod selftest;
 mod session;
+#[expect(
+    unsafe_code,
+    reason = "lends one piece of memory as objects of two types"
+)]
+mod storage;
 mod table;
 #[expect(unsafe_code, reason = "fires the tracepoint")]
 mod trace;

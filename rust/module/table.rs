@@ -18,13 +18,10 @@ use fmi_model::{
     Asks,
     Cell,
     Env,
-    FolioEntry,
     Geometry,
     Group,
-    History,
     Kept,
     OperationCell,
-    Record,
     Shard,
     ShardState,
     Tables,
@@ -41,65 +38,16 @@ use crate::{
         Kind,
         Locked,
         Step, //
+    },
+    storage::{
+        enough,
+        zeroed,
+        Storage, //
     }, //
 };
 
 /// Number of shards: enough that two CPUs seldom want the same one.
 const NR_SHARDS: usize = 16;
-
-/// Records for each folio entry: most folios are mapped once, some by many processes.
-const RECORDS_PER_2_ENTRIES: usize = 3;
-
-/// Folio entries for each history: the records of most folios say all of their past.
-const ENTRIES_PER_HISTORY: usize = 2;
-
-/// Smallest useful number of entries in a shard; the smallest bound has room for more.
-const MIN_ENTRIES: usize = 16;
-
-struct Storage {
-    buckets: KVVec<u32>,
-    record_buckets: KVVec<u32>,
-    entries: KVVec<FolioEntry>,
-    history: KVVec<History>,
-    records: KVVec<Record>,
-    words: KVVec<u64>,
-}
-
-fn zeroed<T: Default + Clone>(len: usize) -> Result<KVVec<T>> {
-    Ok(KVVec::from_elem(T::default(), len, GFP_KERNEL)?)
-}
-
-impl Storage {
-    /// Lengths of the parts of one shard within `bytes`.
-    fn new(bytes: usize, geometry: Geometry) -> Result<Self> {
-        let chunk = geometry.chunk_words();
-        // One entry with its share of everything else: a number of buckets is less than twice that
-        // of entries, or of records.
-        let unit = size_of::<FolioEntry>()
-            + size_of::<History>() / ENTRIES_PER_HISTORY
-            + RECORDS_PER_2_ENTRIES * size_of::<Record>() / 2
-            + (2 + RECORDS_PER_2_ENTRIES) * size_of::<u32>()
-            + chunk * size_of::<u64>() / 4;
-        let nr = (bytes / unit).max(MIN_ENTRIES);
-        let nr_records = nr * RECORDS_PER_2_ENTRIES / 2;
-        Ok(Self {
-            buckets: zeroed(nr.next_power_of_two())?,
-            record_buckets: zeroed(nr_records.next_power_of_two())?,
-            entries: zeroed(nr)?,
-            history: zeroed(nr.div_ceil(ENTRIES_PER_HISTORY))?,
-            records: zeroed(nr_records)?,
-            words: zeroed(nr / 4 * chunk)?,
-        })
-    }
-
-    fn bytes(&self) -> usize {
-        size_of::<u32>() * (self.buckets.len() + self.record_buckets.len())
-            + size_of::<FolioEntry>() * self.entries.len()
-            + size_of::<History>() * self.history.len()
-            + size_of::<Record>() * self.records.len()
-            + size_of::<u64>() * self.words.len()
-    }
-}
 
 /// The storage of a shard's tables.
 struct TableStorage {
@@ -156,14 +104,18 @@ impl Slot {
     /// The shard, and the counts of what was asked about its folios.
     fn parts(&mut self) -> Option<(Shard<'_>, AskedTable<'_>)> {
         let storage = self.storage.as_mut()?;
+        if self.state.wants_more() {
+            storage.extend(self.state.take_wants());
+        }
+        let lent = storage.lend();
         let shard = Shard {
             state: &mut self.state,
-            buckets: &mut storage.buckets,
-            record_buckets: &mut storage.record_buckets,
-            entries: &mut storage.entries,
-            history: &mut storage.history,
-            records: &mut storage.records,
-            words: &mut storage.words,
+            buckets: lent.buckets,
+            record_buckets: lent.record_buckets,
+            entries: lent.entries,
+            history: lent.history,
+            records: lent.records,
+            words: lent.words,
             tables: self.tables.tables(),
         };
         let asked = AskedTable {
@@ -229,7 +181,7 @@ impl Table {
     /// Gives every shard its part of `bytes` of storage. The table must have none.
     pub(crate) fn attach(&self, bytes: usize) -> Result {
         for shard in &self.shards {
-            let storage = Storage::new(bytes / NR_SHARDS, self.geometry)?;
+            let storage = Storage::new(bytes / NR_SHARDS, enough() / NR_SHARDS, self.geometry)?;
             let mut slot = Self::lock(shard, Step::Shard);
             slot.state.restart();
             slot.storage = Some(storage);
@@ -441,10 +393,12 @@ mod tests {
 
     #[test]
     fn storage_is_within_the_bound() -> Result {
-        // From the smallest part of a shard on; lengths jump where a power of two is passed.
+        // From the smallest part of a shard on.
         for bytes in (16 << 10..64 << 10).step_by(1000) {
-            let taken = Storage::new(bytes, geometry())?.bytes();
-            assert!(taken <= bytes && taken >= bytes / 2);
+            for enough in [0, bytes / 2, bytes] {
+                let taken = Storage::new(bytes, enough, geometry())?.bytes();
+                assert!(taken <= bytes && taken >= bytes - bytes / 64);
+            }
         }
         Ok(())
     }
