@@ -9,9 +9,12 @@
 #include "leafwalk.h"
 #include "measure.h"
 
+/* Entries looked at under one hold of the lock of a page table. */
+#define MAX_PTES 128
+
 /* Return: false if the entry is no table any more. */
-static bool walk_pte_table(const struct fmi_leafwalk *w, pmd_t *pmd,
-			   unsigned long addr, unsigned long end)
+static bool walk_ptes(const struct fmi_leafwalk *w, pmd_t *pmd,
+		      unsigned long addr, unsigned long end)
 {
 	struct mm_struct *mm = w->vma->vm_mm;
 	spinlock_t *ptl;	/* of the page table at val */
@@ -64,6 +67,23 @@ static void walk_pud(const struct fmi_leafwalk *w, pud_t *pud, unsigned long add
 	spin_unlock(ptl);
 }
 
+/* A part of a table at a time; or the entry as a whole, once it is no table any more. */
+static void walk_entry(const struct fmi_leafwalk *w, pmd_t *pmd, unsigned long addr,
+		       unsigned long end)
+{
+	while (addr < end) {
+		unsigned long next = min(end, (addr | (MAX_PTES * PAGE_SIZE - 1)) + 1);
+
+		if (walk_ptes(w, pmd, addr, next)) {
+			addr = next;
+			continue;
+		}
+		if (walk_pmd(w, pmd, addr))
+			break;
+		cpu_relax();
+	}
+}
+
 /* The entry for @addr, or NULL: then nothing is left to look at before @next. */
 static pmd_t *find_pmd(const struct fmi_leafwalk *w, unsigned long addr,
 		       unsigned long *next)
@@ -100,8 +120,8 @@ static pmd_t *find_pmd(const struct fmi_leafwalk *w, unsigned long addr,
  * fmi_leafwalk_range - call back for all entries in a range of a VMA
  * @walk: what to walk; see struct fmi_leafwalk
  *
- * Context: process context, the mmap lock is held. Takes the PTLs, one page
- * table at a time.
+ * Context: process context, the mmap lock is held. Takes the PTLs, for a part of
+ * a page table at a time.
  *
  * Return: where to go on; @walk->end when all of it was walked.
  */
@@ -119,9 +139,7 @@ unsigned long fmi_leafwalk_range(struct fmi_leafwalk *walk)
 		if (!walk->budget)
 			return addr;
 		walk->budget--;
-		while (!walk_pte_table(walk, pmd, addr, next) &&
-		       !walk_pmd(walk, pmd, addr))
-			cpu_relax();
+		walk_entry(walk, pmd, addr, next);
 		cond_resched();
 	}
 	return walk->end;
