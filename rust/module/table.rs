@@ -49,6 +49,9 @@ use crate::{
 /// Number of shards: enough that two CPUs seldom want the same one.
 const NR_SHARDS: usize = 16;
 
+/// Folios that are forgotten under one hold of the lock of a shard.
+const FORGOTTEN: u32 = 32;
+
 /// The storage of a shard's tables.
 struct TableStorage {
     cells: KVVec<Cell>,
@@ -94,6 +97,8 @@ struct Slot {
     asked: KVVec<Asked>,
     asks: KVVec<Asks>,
     storage: Option<Storage>,
+    /// The folios are being forgotten: nobody else is to find them.
+    forgetting: bool,
 }
 
 impl Slot {
@@ -103,6 +108,14 @@ impl Slot {
 
     /// The shard, and the counts of what was asked about its folios.
     fn parts(&mut self) -> Option<(Shard<'_>, AskedTable<'_>)> {
+        if self.forgetting {
+            return None;
+        }
+        self.lend()
+    }
+
+    /// The same, also for the one who forgets.
+    fn lend(&mut self) -> Option<(Shard<'_>, AskedTable<'_>)> {
         let storage = self.storage.as_mut()?;
         if self.state.wants_more() {
             storage.extend(self.state.take_wants());
@@ -156,6 +169,7 @@ impl Table {
                         asked,
                         asks,
                         storage: None,
+                        forgetting: false,
                     },
                     name,
                     class,
@@ -192,10 +206,16 @@ impl Table {
     /// Forgets all folios and frees the storage.
     pub(crate) fn detach(&self, env: &dyn Env) {
         for shard in &self.shards {
-            let mut slot = Self::lock(shard, Step::Forget);
-            if let Some(mut shard) = slot.shard() {
-                shard.forget_all(env);
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let mut slot = Self::lock(shard, Step::Forget);
+                slot.forgetting = true;
+                from = slot
+                    .lend()
+                    .and_then(|(mut shard, _)| shard.forget_some(at, FORGOTTEN, env));
             }
+            let mut slot = Self::lock(shard, Step::Forget);
+            slot.forgetting = false;
             slot.state.restart();
             let storage = slot.storage.take();
             // Freed without the lock.

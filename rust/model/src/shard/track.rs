@@ -534,12 +534,13 @@ impl Shard<'_> {
         self.state.lacks
     }
 
-    /// Forgets all folios, because tracking ends: nothing is wrong about any of them any more.
+    /// Forgets folios, because tracking ends: nothing is wrong about any of them any more. These are
+    /// at most `max`, at positions from `from` on; returns where to go on, `None` if that was all.
     ///
-    /// The storage is not usable afterwards, see [`super::ShardState::restart`].
-    pub fn forget_all(&mut self, env: &dyn Env) {
-        let mut from = 0;
-        while let Some(e) = self.next_entry(from) {
+    /// Nothing else may be done with the storage afterwards, see [`super::ShardState::restart`].
+    pub fn forget_some(&mut self, mut from: u32, max: u32, env: &dyn Env) -> Option<u32> {
+        for _ in 0..max {
+            let e = self.next_entry(from)?;
             // The links of a corrupt entry are not followed: all of the storage goes.
             let closed = self
                 .evaluate(e, None, env)
@@ -549,6 +550,7 @@ impl Shard<'_> {
             }
             from = e.saturating_add(1);
         }
+        Some(from)
     }
 
     /// Makes a marker of an entry.

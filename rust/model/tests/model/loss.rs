@@ -229,7 +229,7 @@ fn new_storage_has_no_bars() {
     assert_eq!(rig.take(add(3)), lost);
     // And this add is in flight.
     assert_eq!(rig.take(mapped(add(4))), Outcome::Untracked);
-    rig.with(|shard, env| shard.forget_all(env));
+    rig.forget();
     rig.replace_storage();
     assert_eq!(rig.take(add(4)), Outcome::Started);
 }

@@ -99,7 +99,7 @@ fn everything_can_be_forgotten_and_started_anew() {
             ..call(Op::Add, 1, 1)
         });
     }
-    rig.with(|shard, env| shard.forget_all(env));
+    rig.forget();
     // Evaluated on the way; nothing is wrong any more.
     assert_eq!(rig.counter(Counter::Evaluated), 5);
     let cells = rig.cells();

@@ -173,6 +173,14 @@ pub struct Rig {
 }
 
 impl Rig {
+    /// Forgets all folios, a few at a time.
+    pub fn forget(&mut self) {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = self.with(|shard, env| shard.forget_some(at, 2, env));
+        }
+    }
+
     /// Makes zeroed storage. There are few buckets, so that chains are long.
     pub fn new(size: Size) -> Self {
         let geometry = Geometry {
