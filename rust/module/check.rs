@@ -130,7 +130,7 @@ fn compare_counters(tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> Verdict
         Compare::NotQuiescent => return Verdict::Deferred,
         Compare::Equal => {}
     }
-    let mut counts = [0i32; PAGES];
+    let (mut counts, mut expected) = ([0i32; PAGES], [0u32; PAGES]);
     for first in (0..view.nr_pages).step_by(PAGES) {
         let nr = PAGES.min((view.nr_pages - first) as usize);
         let Some(counts) = counts.get_mut(..nr) else {
@@ -139,8 +139,9 @@ fn compare_counters(tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> Verdict
         if !page_mapcounts(view.pfn, view.order, first, counts) {
             break;
         }
-        for (i, count) in (first..).zip(counts.iter()) {
-            if !shard.compare_page(entry, i, *count) {
+        shard.pages_pte(entry, first, &mut expected);
+        for ((i, count), expected) in (first..).zip(counts.iter()).zip(expected) {
+            if i64::from(*count) != i64::from(expected) {
                 // A copy that has begun since the first comparison is still open.
                 let page = Page {
                     nr: i,

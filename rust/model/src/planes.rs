@@ -13,6 +13,7 @@
 use crate::bits::{
     index,
     mask_in,
+    narrow,
     pages_of_order,
     words_in,
     words_of,
@@ -212,9 +213,18 @@ impl Shard<'_> {
         Ok(counts)
     }
 
-    /// Returns the count of one page.
-    pub(crate) fn part_count(&self, e: u32, page: u32) -> Result<u32, Fail> {
-        Ok(self.planes(e)?.count(self.words, page))
+    /// Adds the counts of the pages from `first` on to `counts`.
+    pub(crate) fn add_part_counts(&self, e: u32, first: u32, counts: &mut [u32]) {
+        let Ok(planes) = self.planes(e) else {
+            return;
+        };
+        if planes.nr == 0 {
+            return;
+        }
+        for (i, count) in counts.iter_mut().enumerate() {
+            let page = first.wrapping_add(narrow(i));
+            *count = count.saturating_add(planes.count(self.words, page));
+        }
     }
 }
 

@@ -289,17 +289,22 @@ impl Visitor for Backward<'_> {
         let (seen, entire, order) = (&self.seen, self.entire, self.order);
         let wrong = timed(self.tracker, self.held, pfn, |shard| {
             let entry = shard.find(pfn)?;
+            let mut known = [0; MAX_PAGES / 64];
+            if !self.hugetlb {
+                shard.record_pages(entry, mm, base, &mut known);
+            }
             let mut wrong = None;
             let mut nr = 0u32;
-            let ptes = if self.hugetlb { 0..0 } else { first..last };
-            for i in ptes {
-                let there = seen
-                    .get(i / 64)
-                    .is_some_and(|word| word & (1 << (i % 64)) != 0);
-                if !there && shard.record_bit(entry, mm, base, i as u32) {
-                    wrong = wrong.or(Some(i as u32));
-                    nr += 1;
+            for (n, (known, seen)) in known.iter().zip(seen).enumerate() {
+                // The part of the word that this page table is about.
+                let start = first.saturating_sub(n * 64).min(64) as u32;
+                let end = last.saturating_sub(n * 64).min(64) as u32;
+                let below = |bit: u32| 1u64.checked_shl(bit).map_or(u64::MAX, |bit| bit - 1);
+                let word = known & !seen & below(end) & !below(start);
+                if word != 0 && wrong.is_none() {
+                    wrong = Some(n as u32 * 64 + word.trailing_zeros());
                 }
+                nr += word.count_ones();
             }
             let place = Place {
                 pfn,

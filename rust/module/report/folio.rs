@@ -170,18 +170,15 @@ impl Shadow {
             // Folios that are mapped as a whole only may be too large for a look at each page.
             self.pages.fill(view.entire);
         } else {
-            for (i, page) in (0..).zip(self.pages.iter_mut()) {
-                *page = shard.page(entry, i);
+            shard.pages_pte(entry, 0, &mut self.pages);
+            for page in self.pages.iter_mut() {
+                *page = page.saturating_add(view.entire);
             }
         }
         self.mappers.truncate(wanted);
         for (mapper, record) in self.mappers.iter_mut().zip(shard.records(entry)) {
-            let pages = if record.nr == 0 { 0 } else { view.nr_pages };
-            for i in 0..pages {
-                if let Some(word) = mapper.pages.get_mut(i as usize / 64) {
-                    let bit = shard.record_bit(entry, record.mm, record.base, i);
-                    *word |= u64::from(bit) << (i % 64);
-                }
+            if record.nr > 0 {
+                shard.record_pages(entry, record.mm, record.base, &mut mapper.pages);
             }
             let len = (view.nr_pages as usize) << tracker.table.geometry().page_shift;
             mapper.moving = tracker

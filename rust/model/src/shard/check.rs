@@ -156,7 +156,8 @@ impl Shard<'_> {
     /// [`Compare::NotQuiescent`] if calls may be in flight or a copy or move that involves the folio
     /// is open, and for a lost folio. A mapped folio that is not there any more differs in its order,
     /// which is -1 then; one without mappings cannot be compared then. Whether the folio at this pfn
-    /// is still the one that was drained, the caller has to know.
+    /// is still the one that was drained, the caller has to know. Under the same conditions the
+    /// kernel's counts of pages are those of [`Shard::pages_pte`].
     pub fn compare(&self, entry: u32, env: &dyn Env) -> Compare {
         self.try_compare(entry, env)
             .unwrap_or(Compare::NotQuiescent)
@@ -182,12 +183,6 @@ impl Shard<'_> {
         } else {
             Compare::NotQuiescent
         })
-    }
-
-    /// Returns whether the kernel's count of PTE mappings of a page (`page->_mapcount` + 1) is that
-    /// of the shadow. Meaningful under the conditions of [`Shard::compare`] only.
-    pub fn compare_page(&self, entry: u32, i: u32, kernel_page_mapcount: i32) -> bool {
-        i64::from(self.page_pte(entry, i)) == i64::from(kernel_page_mapcount)
     }
 
     /// Notes that the counters of a folio differ from the shadow.

@@ -15,7 +15,13 @@ use super::{
     Shard,
     State, //
 };
-use crate::bits::pages_of_order;
+use crate::bits::{
+    index,
+    mask_in,
+    narrow,
+    pages_of_order,
+    Pages, //
+};
 use crate::planes::PartCounts;
 use crate::{
     Env,
@@ -120,38 +126,48 @@ impl Shard<'_> {
         }
     }
 
-    /// Returns whether page `i` of the folio is mapped by a PTE in this MM at this base.
-    pub fn record_bit(&self, entry: u32, mm: u64, base: u64, i: u32) -> bool {
-        let bit = || -> Result<bool, Fail> {
+    /// Stores which pages of the folio are mapped by a PTE in this MM at this base, a bit for each.
+    pub fn record_pages(&self, entry: u32, mm: u64, base: u64, pages: &mut [u64]) {
+        let found = || -> Result<Option<(u32, Pages<'_>)>, Fail> {
             let order = self.entry(entry)?.order;
             let Some(r) = self.lookup(entry, mm, base)?.here else {
-                return Ok(false);
+                return Ok(None);
             };
-            let end = i.saturating_add(1);
-            Ok(i < pages_of_order(order) && self.pages_of(self.record(r)?, order)?.any(i, end))
+            let set = self.pages_of(self.record(r)?, order)?;
+            Ok(Some((pages_of_order(order), set)))
         };
-        bit().unwrap_or(false)
+        let (nr, set) = found().ok().flatten().unwrap_or((0, Pages::None));
+        for (n, word) in pages.iter_mut().enumerate() {
+            *word = set.word(narrow(n)) & mask_in(narrow(n), 0, nr);
+        }
     }
 
     /// Returns how many mappings cover page `i`: PTE mappings and entire ones.
-    pub fn page(&self, entry: u32, i: u32) -> u32 {
+    pub(crate) fn page(&self, entry: u32, i: u32) -> u32 {
+        let mut count = [0];
+        self.pages_pte(entry, i, &mut count);
         match self.entry(entry) {
-            Ok(entry_) if i < pages_of_order(entry_.order) => {
-                let entire = self.counts(entry_).map_or(0, |counts| counts.entire);
-                self.page_pte(entry, i).saturating_add(entire)
+            Ok(entry) if i < pages_of_order(entry.order) => {
+                let entire = self.counts(entry).map_or(0, |counts| counts.entire);
+                count.iter().fold(entire, |sum, n| sum.saturating_add(*n))
             }
             _ => 0,
         }
     }
 
-    /// Returns how many PTEs map page `i`: what `page->_mapcount` + 1 must be.
-    pub fn page_pte(&self, entry: u32, i: u32) -> u32 {
-        match self.entry(entry) {
-            Ok(entry_) if i < pages_of_order(entry_.order) => {
-                let whole = self.counts(entry_).map_or(0, |counts| counts.whole);
-                self.part_count(entry, i).unwrap_or(0).saturating_add(whole)
-            }
-            _ => 0,
+    /// Stores how many PTEs map each page from `first` on: what `page->_mapcount` + 1 must be. 0 for
+    /// what is no page of the folio.
+    pub fn pages_pte(&self, entry: u32, first: u32, counts: &mut [u32]) {
+        counts.fill(0);
+        let Ok(folio) = self.entry(entry) else {
+            return;
+        };
+        let whole = self.counts(folio).map_or(0, |counts| counts.whole);
+        let end = pages_of_order(folio.order);
+        let nr = index(end.saturating_sub(first)).min(counts.len());
+        if let Some(counts) = counts.get_mut(..nr) {
+            counts.fill(whole);
+            self.add_part_counts(entry, first, counts);
         }
     }
 

@@ -21,6 +21,8 @@ use crate::oracle::{
     Says, //
 };
 use crate::rig::{
+    page_counts,
+    record_bits,
     PAGE_SHIFT,
     PT_SHIFT, //
 };
@@ -118,16 +120,18 @@ impl World {
     /// Checks the count of each page.
     fn assert_pages(&mut self, folio: usize, counts: &Counts) {
         let pfn = self.folios[folio].pfn;
-        let pages: Vec<(u32, u32)> = self.rig.with(|shard, _| {
+        let (pages, odd) = self.rig.with(|shard, _| {
             let e = shard.find(pfn).unwrap();
-            let page = |i| (shard.page(e, i), shard.page_pte(e, i));
-            (0..=counts.nr_pages).map(page).collect()
+            let (mut odd, first) = ([7; 3], counts.nr_pages - 1);
+            shard.pages_pte(e, first, &mut odd);
+            (page_counts(shard, e), odd)
         });
-        for (i, (page, pte)) in pages.iter().enumerate().take(counts.page.len()) {
-            assert_eq!(i64::from(*page), counts.page[i], "page {i}");
-            assert_eq!(i64::from(*pte), counts.page[i] - counts.entire, "page {i}");
+        for (i, page) in counts.page.iter().enumerate() {
+            assert_eq!(pages[i], page - counts.entire, "page {i}");
         }
-        assert_eq!(pages.last(), Some(&(0, 0)), "there is no such page");
+        let nr = counts.page.len();
+        assert!(pages[nr..].iter().all(|n| *n == 0), "there is no such page");
+        assert_eq!(odd.map(i64::from), [pages[nr - 1], 0, 0]);
     }
 
     /// Checks the records of a folio both ways.
@@ -148,15 +152,14 @@ impl World {
                     nr: if m.entire { 1 << order } else { 1 },
                 });
                 assert_eq!(check, MappingCheck::Ok, "{m:?}");
-                assert!(m.entire || shard.record_bit(e, m.mm, base_of(m), m.page));
+                let bits = record_bits(shard, e, m.mm, base_of(m));
+                assert!(m.entire || bits[m.page as usize]);
             }
             let mut nr_records = 0;
             for r in shard.records(e) {
                 nr_records += 1;
-                assert!(
-                    !shard.record_bit(e, r.mm, r.base, 1 << order),
-                    "no such page"
-                );
+                let bits = record_bits(shard, e, r.mm, r.base);
+                assert!(!bits[1 << order..].contains(&true), "no such page");
                 let here = mappings
                     .iter()
                     .filter(|m| m.mm == r.mm && base_of(m) == r.base);
@@ -197,9 +200,8 @@ impl World {
                     return;
                 }
                 assert_eq!(shard.compare(e, env), Compare::Equal);
-                for i in 0..view.nr_pages {
-                    assert!(shard.compare_page(e, i, kernel.page_mapcount(i)));
-                    assert!(!shard.compare_page(e, i, kernel.page_mapcount(i) + 1));
+                for (i, count) in (0..view.nr_pages).zip(page_counts(shard, e)) {
+                    assert_eq!(count, i64::from(kernel.page_mapcount(i)), "page {i}");
                 }
                 assert_eq!(
                     shard.view_with_kernel(e, env).unwrap().kernel,

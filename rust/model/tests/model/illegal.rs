@@ -226,13 +226,12 @@ fn tell(w: &mut World, nonsense: &Nonsense) {
         }
         Nonsense::Read(entry, page, base) => {
             shard.view_with_kernel(*entry, env);
-            shard.page(*entry, *page);
-            shard.record_bit(*entry, 1, *base, *page);
+            shard.pages_pte(*entry, *page, &mut [1; 3]);
+            shard.record_pages(*entry, 1, *base, &mut [1; 3]);
             shard.next_entry(*entry);
             shard.record_at(*page);
             shard.nr_slots();
             shard.compare(*entry, env);
-            shard.compare_page(*entry, *page, -1);
             shard.wrong(*entry);
             assert!(shard.records(*entry).count() < 1000);
             shard.take_suspect();

@@ -29,6 +29,7 @@ use crate::calls::{
     pfn, //
 };
 use crate::rig::{
+    record_bits,
     Rig,
     Size,
     PAGE_SHIFT,
@@ -105,8 +106,8 @@ impl World {
             assert!(shard.view(e).unwrap().total <= most);
             for r in shard.records(e) {
                 assert!(!r.entire || there(r.mm, r.base, 0, true), "{r:?}");
-                for page in 0..nr_pages {
-                    let bit = shard.record_bit(e, r.mm, r.base, page);
+                let bits = record_bits(shard, e, r.mm, r.base);
+                for (page, bit) in (0..nr_pages).zip(bits) {
                     assert!(!bit || there(r.mm, r.base, page, false), "{page} {r:?}");
                 }
             }

@@ -20,6 +20,7 @@ use crate::calls::{
     pfn, //
 };
 use crate::rig::{
+    record_bits,
     Rig,
     PLENTY, //
 };
@@ -120,7 +121,8 @@ proptest! {
         }
         let bits: Vec<bool> = rig.with(|shard, _| {
             let e = shard.find(pfn(1)).unwrap();
-            (0..16).map(|i| shard.record_bit(e, 7, 0x10_0000, i)).collect()
+            let bits = record_bits(shard, e, 7, 0x10_0000);
+            bits.into_iter().take(16).collect()
         });
         prop_assert_eq!(&bits[..], &now[..]);
     }

@@ -18,6 +18,7 @@ use crate::calls::{
     pfn, //
 };
 use crate::rig::{
+    record_bits,
     Rig,
     PLENTY, //
 };
@@ -159,6 +160,7 @@ fn entries_and_records_are_listed() {
         [(pfn(1), 1), (pfn(1), 11), (pfn(3), 3), (pfn(3), 13)]
     );
     assert!(rig.with(|shard, _| shard.view(3).is_none() && shard.view(1 << 20).is_none()));
-    assert!(!rig.with(|shard, _| shard.record_bit(1 << 20, 1, 0x10_0000, 0)));
+    let bits = rig.with(|shard, _| record_bits(shard, 1 << 20, 1, 0x10_0000));
+    assert!(!bits.contains(&true));
     assert!(rig.env.gp_elapsed(0) || rig.env.gp.get() == 0);
 }

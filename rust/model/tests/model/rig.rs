@@ -314,3 +314,20 @@ impl Rig {
         self.history.fill(History::default());
     }
 }
+
+/// Returns how many PTEs map each page of a folio, and what is said of pages that it has not.
+pub fn page_counts(shard: &Shard<'_>, entry: u32) -> Vec<i64> {
+    let nr = shard.view(entry).map_or(0, |view| view.nr_pages as usize);
+    let mut counts = vec![7; nr + 3];
+    shard.pages_pte(entry, 0, &mut counts);
+    counts.into_iter().map(i64::from).collect()
+}
+
+/// Returns for each page whether a PTE of this MM maps it at this base; for pages that the folio has not, too.
+pub fn record_bits(shard: &Shard<'_>, entry: u32, mm: u64, base: u64) -> Vec<bool> {
+    let nr = shard.view(entry).map_or(0, |view| view.nr_pages as usize);
+    let mut words = vec![7u64; nr / 64 + 2];
+    shard.record_pages(entry, mm, base, &mut words);
+    let bits = |word: u64| (0..64).map(move |bit| word & (1 << bit) != 0);
+    words.into_iter().flat_map(bits).collect()
+}
