@@ -6,7 +6,7 @@
 //! mappings is added like one number, 64 pages at a time, so that a call costs a few operations per
 //! word and plane, however many records the folio has; there are 1 + log2(count) planes.
 //!
-//! Records whose PTEs map all pages are not in here ([`crate::FolioEntry`] counts them), so most
+//! Records whose PTEs map all pages are not in here (they are counted beside), so most
 //! folios have no planes at all. A chunk holds up to [`PLANES_PER_CHUNK`] planes of a folio that is
 //! smaller than the largest; chunks are linked in the order of the planes.
 

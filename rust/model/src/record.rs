@@ -98,8 +98,11 @@ impl Record {
     /// Notes another base; returns whether it is the address of a page.
     #[inline]
     pub(crate) fn set_base(&mut self, base: u64) -> bool {
-        self.place = base | (self.place & LOW_BITS);
-        base & LOW_BITS == 0
+        let fits = base & LOW_BITS == 0;
+        if fits {
+            self.place = base | (self.place & LOW_BITS);
+        }
+        fits
     }
 
     /// Returns whether the whole folio is mapped by one entry here.

@@ -249,7 +249,7 @@ pub struct Shard<'a> {
 /// Why an operation cannot go on; the folio is given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fail {
-    /// No free record or chunk.
+    /// No free record, history or chunk.
     NoMemory,
     /// The folio is larger than the bitmaps, and not mapped as a whole.
     Order,

@@ -126,8 +126,7 @@ const _: () = assert!(size_of::<FolioEntry>() == 72);
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Numbers(pub(crate) u32);
 
-/// Most records of a folio without a history. The tuples of so many fit into 16 bits, see
-/// [`TUPLES_SHIFT`].
+/// Most records of a folio without a history. The tuples of so many fit into 16 bits.
 pub(crate) const MOST_RECORDS: u32 = 62;
 
 /// Most page tables that a folio may be in, as a shift, and one more.

@@ -7,10 +7,9 @@
 //! takes a way of its own, on which nothing is looked at that such folios do not have. Anything else
 //! that happens makes a [`History`] of it first, which stays until the folio is unmapped.
 //!
-//! A folio is *plain* while [`crate::FolioEntry::history`] is 0 and its past is known. Since it was unmapped it was then
+//! A folio is *plain* while [`crate::FolioEntry::history`] is 0. If its past is known, it was, since it was unmapped,
 //! mapped by at most two MMs at a time, by one call each, each time all of it; an MM that went was
-//! not the first. A folio that was mapped before it was tracked is plain, too: its sketches are not
-//! known.
+//! not the first. Of a folio that was mapped before it was tracked the sketches are not known.
 
 use super::apply::{
     low,

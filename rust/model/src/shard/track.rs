@@ -535,12 +535,18 @@ impl Shard<'_> {
     }
 
     /// Forgets folios, because tracking ends: nothing is wrong about any of them any more. These are
-    /// at most `max`, at positions from `from` on; returns where to go on, `None` if that was all.
+    /// those at `max` positions from `from` on; returns where to go on, `None` if that was all.
     ///
     /// Nothing else may be done with the storage afterwards, see [`super::ShardState::restart`].
-    pub fn forget_some(&mut self, mut from: u32, max: u32, env: &dyn Env) -> Option<u32> {
-        for _ in 0..max {
-            let e = self.next_entry(from)?;
+    pub fn forget_some(&mut self, from: u32, max: u32, env: &dyn Env) -> Option<u32> {
+        let end = from.saturating_add(max);
+        for e in from..end.min(self.nr_slots().0) {
+            if self
+                .entry(e)
+                .is_ok_and(|entry| entry.state == State::Unused)
+            {
+                continue;
+            }
             // The links of a corrupt entry are not followed: all of the storage goes.
             let closed = self
                 .evaluate(e, None, env)
@@ -548,9 +554,8 @@ impl Shard<'_> {
             if closed.is_err() {
                 self.state.counters.add(Counter::Corrupt);
             }
-            from = e.saturating_add(1);
         }
-        Some(from)
+        (end < self.nr_slots().0).then_some(end)
     }
 
     /// Makes a marker of an entry.
