@@ -200,8 +200,8 @@ static unsigned long census_hugetlb(const struct fmi_census *c)
  * fmi_census_range - call back for each present leaf entry in a range of a VMA
  * @census: what to walk; see struct fmi_census
  *
- * Context: process context, the mmap lock is held. Takes the PTLs, one page
- * table at a time.
+ * Context: process context, the mmap lock is held. Takes the PTLs, for a part of
+ * a page table at a time.
  *
  * Return: where to go on; @census->end when all of it was walked.
  */

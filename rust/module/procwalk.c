@@ -189,8 +189,8 @@ static void walk_huge_pmd(void *ctx, pmd_t pmd, unsigned long addr)
  * fmi_procwalk_range - call back for each mapped page in a range of a VMA
  * @walk: what to walk; see struct fmi_procwalk
  *
- * Context: process context, the mmap lock is held. Takes the PTLs, one page
- * table at a time.
+ * Context: process context, the mmap lock is held. Takes the PTLs, for a part of
+ * a page table at a time.
  *
  * Return: where to go on; @walk->end when all of it was walked.
  */

@@ -200,13 +200,9 @@ impl Session {
     fn start(&self) -> Result<(Hooks, Option<Hooks>)> {
         let second = self.both.second();
         // The bound is that of all shadows together.
-        let bytes = if second.is_some() {
-            self.bytes / 2
-        } else {
-            self.bytes
-        };
+        let tables = self.trackers().count();
         for tracker in self.trackers() {
-            tracker.table.attach(bytes)?;
+            tracker.table.attach(self.bytes / tables, tables)?;
         }
         let hooks = Hooks::place(&self.tracker)?;
         let second = second.map(Hooks::place).transpose()?;

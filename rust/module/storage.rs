@@ -116,8 +116,9 @@ pub(crate) fn enough() -> usize {
     ram_bytes() / RAM_SHARE
 }
 
-/// Least memory for histories and chunks.
-const PAST_LEAST: usize = 2 << 10;
+/// Least memory for histories, so many as it is extended by at least; and least number of chunks.
+const PAST_LEAST: usize = 8 * size_of::<History>();
+const CHUNKS_LEAST: usize = 8;
 
 /// Into so many steps the memory is divided that ends are extended by.
 const STEPS: usize = 128;
@@ -154,7 +155,8 @@ impl Storage {
     pub(crate) fn new(bytes: usize, enough: usize, geometry: Geometry) -> Result<Self> {
         let beyond = bytes.saturating_sub(enough);
         let past = (bytes - beyond) / PAST_SHARE + beyond / BEYOND_SHARE;
-        let past = past.max(PAST_LEAST);
+        let chunks = CHUNKS_LEAST * size_of::<u64>() * geometry.chunk_words();
+        let past = past.max(PAST_LEAST + chunks.min(bytes / 4));
         let rest = bytes.saturating_sub(past);
         // Of a folio that one process maps: its share of the buckets, in bytes by 256.
         let per_folio = FOLIO * 256

@@ -49,7 +49,7 @@ use crate::{
 /// Number of shards: enough that two CPUs seldom want the same one.
 const NR_SHARDS: usize = 16;
 
-/// Folios that are forgotten under one hold of the lock of a shard.
+/// Positions at which folios are forgotten under one hold of the lock of a shard.
 const FORGOTTEN: u32 = 32;
 
 /// The storage of a shard's tables.
@@ -192,10 +192,12 @@ impl Table {
         self.geometry
     }
 
-    /// Gives every shard its part of `bytes` of storage. The table must have none.
-    pub(crate) fn attach(&self, bytes: usize) -> Result {
+    /// Gives every shard its part of `bytes` of storage, the table being one of `tables` that share the
+    /// bound. It must have none.
+    pub(crate) fn attach(&self, bytes: usize, tables: usize) -> Result {
+        let enough = enough() / tables / NR_SHARDS;
         for shard in &self.shards {
-            let storage = Storage::new(bytes / NR_SHARDS, enough() / NR_SHARDS, self.geometry)?;
+            let storage = Storage::new(bytes / NR_SHARDS, enough, self.geometry)?;
             let mut slot = Self::lock(shard, Step::Shard);
             slot.state.restart();
             slot.storage = Some(storage);
