@@ -132,3 +132,16 @@ void swap_stop(void)
 	swapoff(swap_device);
 	write_text("/sys/class/zram-control/hot_remove", swap_device + strlen("/dev/zram"));
 }
+
+bool swap_in_small(void)
+{
+	static const char zswap[] = "/sys/module/zswap/parameters/enabled";
+	char was[8];
+
+	if (read_text(zswap, was, sizeof(was)) <= 0)
+		return false;
+	if (was[0] == 'Y')
+		return true;
+	/* It is enough that there was a pool once. */
+	return write_text(zswap, "Y") > 0 && write_text(zswap, "N") > 0;
+}

@@ -3,6 +3,8 @@
 #ifndef FMI_SWAP_H
 #define FMI_SWAP_H
 
+#include <stdbool.h>
+
 extern char swap_device[64];		/* "" if there is none */
 extern const char *swap_why_not;	/* and why */
 
@@ -15,5 +17,10 @@ void swap_start_slow(void);
 /* Uses the device again if it was swapped off; fails the case if that is not possible. */
 void swap_on(void);
 void swap_stop(void);
+/*
+ * From now on until the next boot anonymous memory is swapped in by small folios, as on every
+ * machine on which zswap was ever enabled. Returns false if that is not to be had.
+ */
+bool swap_in_small(void);
 
 #endif

@@ -3,7 +3,8 @@
  * Minutes of a storm with everything in it (FMI_STORM_MINUTES, 1 unless given). A minute blows,
  * is stopped and audited; blows on while tracking is switched off and on, is stopped and audited
  * again; then all processes end and nothing may be left. At the end each operation must have been
- * done. FMI_SEED repeats one.
+ * done. FMI_SEED repeats one. The first half of several minutes swaps large folios in; the second
+ * half does swapoff instead, which a kernel bug forbids beside that.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -180,14 +181,18 @@ static void minute(struct fmi_scene *s)
 	unsigned int seed = first_seed + (unsigned int)(fmi_case - tests);
 	int families = (int)sysconf(_SC_NPROCESSORS_ONLN);
 	bool last = fmi_case == &tests[minutes - 1];
+	bool late = fmi_case - tests >= minutes / 2;
 	long long before[ARRAY_SIZE(must_stay)];
 
 	/* Of this process's own memory nothing is to become large; its children switch that on. */
 	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	remember(before);
+	if (!storm_with_swapoff(late))
+		fmi_note("no swapoff: large folios would be swapped in");
 	storm_start_all(s, families < 2 ? 2 : families > 4 ? 4 : families, seed);
 	blow(STEADY_SECONDS, last);
 	storm_pause();
+	nothing_changed(before, "stopped", false);
 	audit_quiet("steady");
 	nothing_changed(before, "steady", false);
 	storm_coverage(last);
@@ -195,6 +200,7 @@ static void minute(struct fmi_scene *s)
 	storm_resume();
 	switch_off_and_on(SWITCHING_SECONDS, seed);
 	storm_pause();
+	nothing_changed(before, "stopped again", true);
 	audit_quiet("switched");
 	nothing_changed(before, "switched", true);
 	storm_end();

@@ -41,9 +41,17 @@ bool storm_has_ksm(void)
 	return access(KSM_DIR "run", W_OK) == 0;
 }
 
-static bool has_swap(void)
+static bool with_swapoff;
+
+bool storm_with_swapoff(bool with)
 {
-	return *swap_device;
+	with_swapoff = with && *swap_device && swap_in_small();
+	return with_swapoff || !with;
+}
+
+static bool can_swapoff(void)
+{
+	return with_swapoff;
 }
 
 /* A cgroup that may have a limit of its own. */
@@ -74,7 +82,7 @@ static bool op_swapoff(struct storm_worker *w)
 {
 	bool done;
 
-	if (!has_swap()) {
+	if (!can_swapoff()) {
 		storm_sleep(1000);
 		return false;
 	}
@@ -158,7 +166,7 @@ static bool op_oom(struct storm_worker *w)
 }
 
 const struct storm_op storm_ops_system[] = {
-	{ "swapoff", 1, op_swapoff, has_swap },
+	{ "swapoff", 1, op_swapoff, can_swapoff },
 	{ "compact", 1, op_compact, NULL },
 	{ "unmerge", 1, op_unmerge, storm_has_ksm },
 	{ "oom", 1, op_oom, has_limits },

@@ -69,6 +69,12 @@ bool storm_fork(struct storm_worker *w);
 
 /* Has this machine KSM? */
 bool storm_has_ksm(void);
+/*
+ * Whether swapoff is among the operations, for storms that start from now on. It must not meet
+ * large folios that were swapped in and are not anon yet (Documentation/kernel/k2-*.rst), so with
+ * swapoff anonymous memory is swapped in by small folios. Returns false if it cannot be.
+ */
+bool storm_with_swapoff(bool with);
 /* Settings of the machine while a storm blows, and back. */
 void storm_system_start(void);
 void storm_system_stop(void);
