@@ -49,8 +49,9 @@ use crate::{
 /// Number of shards: enough that two CPUs seldom want the same one.
 const NR_SHARDS: usize = 16;
 
-/// Positions at which folios are forgotten under one hold of the lock of a shard.
-const FORGOTTEN: u32 = 32;
+/// Positions at which folios are forgotten under one hold of the lock of a shard: up to 9000
+/// instructions each, if all definitions are wrong.
+const FORGOTTEN: u32 = 8;
 
 /// The storage of a shard's tables.
 struct TableStorage {
