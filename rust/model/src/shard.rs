@@ -14,7 +14,9 @@ use crate::slab::{
     Wants, //
 };
 use crate::{
+    Counter,
     Counters,
+    Env,
     Figures,
     Inconsistency,
     Record,
@@ -352,6 +354,30 @@ impl Shard<'_> {
             }
             at = position_of(entry.hash_next).ok_or(CORRUPT)?;
         }
+    }
+
+    /// Forgets folios, because tracking ends: nothing is wrong about any of them any more. These are
+    /// those at `max` positions from `from` on; returns where to go on, `None` if that was all.
+    ///
+    /// Nothing else may be done with the storage afterwards, see [`ShardState::restart`].
+    pub fn forget_some(&mut self, from: u32, max: u32, env: &dyn Env) -> Option<u32> {
+        let end = from.saturating_add(max);
+        for e in from..end.min(self.nr_slots().0) {
+            if self
+                .entry(e)
+                .is_ok_and(|entry| entry.state == State::Unused)
+            {
+                continue;
+            }
+            // The links of a corrupt entry are not followed: all of the storage goes.
+            let closed = self
+                .evaluate(e, None, env)
+                .and_then(|()| self.close_wrong(e, env));
+            if closed.is_err() {
+                self.state.counters.add(Counter::Corrupt);
+            }
+        }
+        (end < self.nr_slots().0).then_some(end)
     }
 
     /// Returns the position of the next entry in use from a position on, in whatever state.
