@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "fmi_ksft.h"
@@ -190,6 +191,8 @@ static void minute(struct fmi_scene *s)
 	if (!storm_with_swapoff(late))
 		fmi_note("no swapoff: large folios would be swapped in");
 	storm_start_all(s, families < 2 ? 2 : families > 4 ? 4 : families, seed);
+	/* Audits do not wait for their turn behind all of them: more of them in a minute. */
+	fmi_assert(setpriority(PRIO_PROCESS, 0, -19) == 0, "setpriority");
 	blow(STEADY_SECONDS, last);
 	storm_pause();
 	nothing_changed(before, "stopped", false);
