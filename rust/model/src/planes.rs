@@ -20,6 +20,7 @@ use crate::bits::{
     WORD_SHIFT, //
 };
 use crate::shard::{
+    position_of,
     Fail,
     CORRUPT, //
 };
@@ -98,12 +99,13 @@ impl Shard<'_> {
                     self.set_chunk_link(last, link)?;
                 }
             }
-            let chunk = self.chunk_mut(link)?.iter_mut();
-            for word in chunk
-                .skip(index(n))
-                .step_by(index(words.max(1)))
-                .take(planes)
-            {
+            let chunk = self.chunk_mut(link)?;
+            let mut at = index(n);
+            for _ in 0..planes {
+                let Some(word) = chunk.get_mut(at) else {
+                    break;
+                };
+                at = at.wrapping_add(index(words));
                 let old = *word;
                 *word = old ^ carry;
                 match step {
@@ -148,33 +150,50 @@ impl Shard<'_> {
         Ok(())
     }
 
-    /// Returns where the planes of a folio are.
-    fn planes(&self, e: u32) -> Result<Planes, Fail> {
+    /// Returns the link of the first planes of a folio, 0 if it has none.
+    fn plane_link(&self, e: u32) -> Result<u32, Fail> {
+        Ok(match position_of(self.entry(e)?.history) {
+            None => 0,
+            Some(h) => self.history.get(index(h)).ok_or(CORRUPT)?.counts.planes,
+        })
+    }
+
+    /// Finds the planes of a folio, up to the highest one that has a bit set.
+    fn find_planes(&self, e: u32, planes: &mut Planes) -> Result<(), Fail> {
         let (per_chunk, words) = self.plane_layout(self.entry(e)?.order);
-        let mut planes = Planes {
-            starts: [0; MAX_PLANES],
-            nr: 0,
-        };
-        let mut link = self.counts_of(e)?.planes;
+        let len = per_chunk.wrapping_mul(index(words));
+        let mut link = self.plane_link(e)?;
+        let mut nr = 0usize;
         while link != 0 {
-            let mut start = self.chunk_start(link)?;
-            for _ in 0..per_chunk {
-                if let Some(plane) = planes.starts.get_mut(planes.nr) {
-                    *plane = start;
-                    planes.nr = planes.nr.wrapping_add(1);
-                }
-                start = start.wrapping_add(index(words));
+            let start = self.chunk_start(link)?;
+            let chunk = self.words.get(start..start.wrapping_add(len));
+            let behind = chunk.and_then(|c| c.iter().rev().position(|word| *word != 0));
+            let used = behind.map_or(0, |behind| {
+                per_chunk.wrapping_sub(behind >> words.trailing_zeros())
+            });
+            let mut start = narrow(start);
+            for plane in planes.starts.iter_mut().skip(nr).take(per_chunk) {
+                *plane = start;
+                start = start.wrapping_add(words);
             }
+            if used > 0 {
+                planes.nr = nr.wrapping_add(used);
+            }
+            nr = nr.wrapping_add(per_chunk);
             link = self.chunk_link(link)?;
         }
-        Ok(planes)
+        Ok(())
     }
 
     /// Returns the least and the largest count of any page, the least that is not 0, and that of the
     /// first page.
     pub(crate) fn part_counts(&self, e: u32) -> Result<PartCounts, Fail> {
         let nr_pages = pages_of_order(self.entry(e)?.order);
-        let planes = self.planes(e)?;
+        let mut planes = Planes::default();
+        self.find_planes(e, &mut planes)?;
+        if planes.nr <= 1 {
+            return Ok(planes.one(self.words, nr_pages));
+        }
         let mut counts = PartCounts {
             least: u32::MAX,
             least_mapped: u32::MAX,
@@ -215,10 +234,11 @@ impl Shard<'_> {
 
     /// Adds the counts of the pages from `first` on to `counts`.
     pub(crate) fn add_part_counts(&self, e: u32, first: u32, counts: &mut [u32]) {
-        let Ok(planes) = self.planes(e) else {
+        if self.plane_link(e).is_ok_and(|link| link == 0) {
             return;
-        };
-        if planes.nr == 0 {
+        }
+        let mut planes = Planes::default();
+        if self.find_planes(e, &mut planes).is_err() {
             return;
         }
         for (i, count) in counts.iter_mut().enumerate() {
@@ -242,20 +262,41 @@ pub(crate) struct PartCounts {
 }
 
 /// Where the planes of a folio are among the words of a shard, lowest first.
+#[derive(Default)]
 struct Planes {
     /// The first word of each.
-    starts: [usize; MAX_PLANES],
+    starts: [u32; MAX_PLANES],
     /// How many there are.
     nr: usize,
 }
 
 impl Planes {
+    /// Returns the same as [`Shard::part_counts`] if there is at most one plane: no count is above 1.
+    fn one(&self, words: &[u64], nr_pages: u32) -> PartCounts {
+        let [start, ..] = self.starts;
+        let (mut any, mut all) = (false, true);
+        for n in words_in(0, nr_pages) {
+            let at = index(start.wrapping_add(n));
+            let word = words.get(at).copied().filter(|_| self.nr > 0);
+            let mask = mask_in(n, 0, nr_pages);
+            let mapped = word.unwrap_or(0) & mask;
+            any |= mapped != 0;
+            all &= mapped == mask;
+        }
+        PartCounts {
+            least: u32::from(all),
+            least_mapped: if any { 1 } else { u32::MAX },
+            most: u32::from(any),
+            first: self.count(words, 0),
+        }
+    }
+
     /// Returns word number `n` of each plane, highest first.
     fn words<'a>(&'a self, words: &'a [u64], n: u32) -> impl Iterator<Item = u64> + 'a {
         let starts = self.starts.iter().take(self.nr).rev();
         starts.map(move |start| {
-            let at = start.wrapping_add(index(n));
-            words.get(at).copied().unwrap_or(0)
+            let at = start.wrapping_add(n);
+            words.get(index(at)).copied().unwrap_or(0)
         })
     }
 

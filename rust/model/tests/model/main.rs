@@ -33,6 +33,7 @@ mod calls;
 mod check;
 mod compare;
 mod conformance;
+mod crowd;
 mod definitions;
 mod digest;
 mod driver;
