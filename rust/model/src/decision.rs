@@ -16,6 +16,7 @@
 
 use crate::{
     Kind,
+    PairSet,
     Question,
     DEFINITIONS,
     NR_PAIRS, //
@@ -157,17 +158,38 @@ askers! {
 
 impl Asker {
     /// Returns the position in [`Asker::ALL`].
-    pub fn index(self) -> usize {
-        Self::ALL
-            .iter()
-            .position(|asker| *asker == self)
-            .unwrap_or(NR_ASKERS)
+    #[inline]
+    #[expect(clippy::as_conversions, reason = "an enum without fields has no From")]
+    pub const fn index(self) -> usize {
+        self as usize
     }
 
-    /// Returns the site that asks there.
-    pub fn decision(self) -> Option<&'static Decision> {
-        DECISIONS.iter().find(|d| d.asker() == Some(self))
+    /// Returns what is asked there.
+    #[inline]
+    pub(crate) fn question(self) -> Option<Question> {
+        QUESTION_OF.get(self.index()).copied().flatten()
     }
+}
+
+/// What is asked at each of [`Asker::ALL`].
+static QUESTION_OF: [Option<Question>; NR_ASKERS] = question_of();
+
+/// Makes [`QUESTION_OF`].
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "runs at compile time only"
+)]
+const fn question_of() -> [Option<Question>; NR_ASKERS] {
+    let mut of = [None; NR_ASKERS];
+    let mut d = 0;
+    while d < NR_DECISIONS {
+        if let Some(asker) = DECISIONS[d].asker() {
+            of[asker.index()] = Some(DECISIONS[d].question);
+        }
+        d += 1;
+    }
+    of
 }
 
 /// The answers of one definition at one hooked function. Saturating.
@@ -243,31 +265,27 @@ impl AskedTable<'_> {
         }
     }
 
-    /// Counts one answer of a pair.
-    pub(crate) fn answer(&mut self, asker: Asker, pair: usize, wrong: bool, known: Known) {
-        let definition = PAIR_DEFINITION.get(pair).copied().map(usize::from);
-        let Some(asked) = definition.and_then(|d| self.asked.get_mut(asked_index(asker, d))) else {
-            return;
+    /// Counts the answers of the pairs of one question: those that were asked, and of these those that
+    /// differ from the kernel's, that are wrong, and that could not tell.
+    pub(crate) fn answers(&mut self, asker: Asker, sets: [PairSet; 4]) {
+        let [asked, differ, wrong, unknown] = sets;
+        let first = asked_index(asker, 0);
+        let end = first.wrapping_add(DEFINITIONS.len());
+        let table = self.asked.get_mut(first..end).unwrap_or_default();
+        let mut count = |pairs: PairSet, counter: fn(&mut Asked) -> &mut u64| {
+            for pair in pairs.iter() {
+                let definition = PAIR_DEFINITION.get(pair).copied().map(usize::from);
+                if let Some(asked) = definition.and_then(|d| table.get_mut(d)) {
+                    let counter = counter(asked);
+                    *counter = counter.saturating_add(1);
+                }
+            }
         };
-        let count = |counter: &mut u64, yes: bool| {
-            *counter = counter.saturating_add(u64::from(yes));
-        };
-        count(&mut asked.asked, true);
-        count(&mut asked.wrong, wrong);
-        count(&mut asked.unknown, known == Known::Unknown);
-        count(&mut asked.differ, known == Known::Differs);
+        count(asked, |asked| &mut asked.asked);
+        count(differ, |asked| &mut asked.differ);
+        count(wrong, |asked| &mut asked.wrong);
+        count(unknown, |asked| &mut asked.unknown);
     }
-}
-
-/// How an answer compares with the kernel's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Known {
-    /// The definition cannot tell.
-    Unknown,
-    /// Both answered the same, or the kernel was not asked.
-    Same,
-    /// They answered differently.
-    Differs,
 }
 
 /// The position in [`DEFINITIONS`] of each pair's definition.
@@ -307,6 +325,15 @@ mod tests {
         for ((id, _), d) in PAIRS.iter().zip(PAIR_DEFINITION) {
             let definition = DEFINITIONS.get(usize::from(d));
             assert_eq!(definition.map(|d| d.id), Some(*id));
+        }
+    }
+
+    #[test]
+    fn askers_know_their_place_and_question() {
+        for (n, asker) in Asker::ALL.iter().enumerate() {
+            assert_eq!(asker.index(), n);
+            let site = DECISIONS.iter().find(|d| d.asker() == Some(*asker));
+            assert_eq!(asker.question(), site.map(|d| d.question));
         }
     }
 

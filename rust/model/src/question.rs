@@ -185,9 +185,10 @@ pub(crate) enum Verdict {
     NotAsked,
 }
 
-/// Compares an answer with the truth; a number to a yes-or-no question means yes unless it is 0.
-#[inline]
-pub(crate) fn judge(v: &FolioView, q: Question, answer: Answer) -> Verdict {
+/// Compares an answer with the truth, see [`Question::truth`]; a number to a yes-or-no question means yes
+/// unless it is 0. Inlined: the question is known at compile time.
+#[inline(always)]
+pub(crate) fn judge(v: &FolioView, q: Question, truth: Option<bool>, answer: Answer) -> Verdict {
     let (yes, count) = match answer {
         Answer::Unknown => return Verdict::Unknown,
         Answer::NotAsked => return Verdict::NotAsked,
@@ -203,7 +204,7 @@ pub(crate) fn judge(v: &FolioView, q: Question, answer: Answer) -> Verdict {
             let pages = i64::from(v.nr_pages_mapped);
             compare(count, pages, pages)
         }
-        _ => match q.truth(v) {
+        _ => match truth {
             Some(truth) if truth == yes => Verdict::Right,
             Some(false) => Verdict::FalseYes,
             Some(true) => Verdict::FalseNo,
@@ -235,7 +236,7 @@ mod tests {
             max_page: 2,
             ..FolioView::default()
         };
-        let ask = |n| judge(&v, Question::Page, Answer::Count(n));
+        let ask = |n| judge(&v, Question::Page, None, Answer::Count(n));
         assert_eq!(ask(0), Verdict::FalseNo);
         assert_eq!(ask(1), Verdict::FalseNo);
         assert_eq!(ask(2), Verdict::FalseYes);
@@ -245,7 +246,7 @@ mod tests {
             ..v
         };
         assert_eq!(
-            judge(&even, Question::Page, Answer::Count(2)),
+            judge(&even, Question::Page, None, Answer::Count(2)),
             Verdict::Right
         );
     }
@@ -253,6 +254,7 @@ mod tests {
     #[test]
     fn nothing_mapped_is_not_entire() {
         let v = FolioView::default();
-        assert_eq!(judge(&v, Question::Entire, Answer::No), Verdict::Right);
+        let q = Question::Entire;
+        assert_eq!(judge(&v, q, q.truth(&v), Answer::No), Verdict::Right);
     }
 }

@@ -240,15 +240,28 @@ macro_rules! definitions {
         /// Number of pairs of a definition and a question that it claims.
         pub const NR_PAIRS: usize = 0 $(+ <$definition>::CLAIMS.len())*;
 
-        /// Judges all answers of all definitions on a state, with direct calls.
-        pub(crate) fn verdicts(v: &FolioView, s: &Sketches) -> Verdicts {
+        /// Judges the answers of all definitions to some questions on a state, with direct calls; inlined, so
+        /// that what is left is what `wanted` says.
+        #[inline(always)]
+        fn verdicts_if(
+            v: &FolioView,
+            s: &Sketches,
+            wanted: impl Fn(Question) -> bool,
+        ) -> Verdicts {
+            let mut truths = [None; NR_QUESTIONS];
+            for (q, truth) in Question::ALL.iter().zip(&mut truths) {
+                if wanted(*q) {
+                    *truth = q.truth(v);
+                }
+            }
             let mut verdicts = Verdicts::default();
             let mut pair = 0usize;
             $(
                 for q in <$definition>::CLAIMS {
-                    if !q.needs_ask() || v.ask.is_some() {
+                    if wanted(*q) && (!q.needs_ask() || v.ask.is_some()) {
                         let answer = <$definition>::answer(v, &s.$id, *q);
-                        verdicts.note(pair, judge(v, *q, answer));
+                        let truth = truths.get(q.index()).copied().flatten();
+                        verdicts.note(pair, judge(v, *q, truth, answer));
                     }
                     pair = pair.wrapping_add(1);
                 }
@@ -262,6 +275,22 @@ macro_rules! definitions {
             verdicts
         }
     };
+}
+
+/// Judges all answers of all definitions on a state.
+pub(crate) fn verdicts(v: &FolioView, s: &Sketches) -> Verdicts {
+    verdicts_if(v, s, |_| true)
+}
+
+/// Judges the answers of all definitions to one question, fastest one that a hooked function asks.
+pub(crate) fn verdicts_on(v: &FolioView, s: &Sketches, q: Question) -> Verdicts {
+    match q {
+        Question::Shared => verdicts_if(v, s, |q| matches!(q, Question::Shared)),
+        Question::Partial => verdicts_if(v, s, |q| matches!(q, Question::Partial)),
+        Question::Refs => verdicts_if(v, s, |q| matches!(q, Question::Refs)),
+        Question::Reuse => verdicts_if(v, s, |q| matches!(q, Question::Reuse)),
+        _ => verdicts(v, s).only(QUESTION_PAIRS.get(q.index()).copied().unwrap_or_default()),
+    }
 }
 
 impl Verdicts {
@@ -515,6 +544,42 @@ mod tests {
     fn only_the_kernel_reads_the_kernel() {
         for (n, (id, _)) in PAIRS.iter().enumerate() {
             assert_eq!(KERNEL_PAIRS.contains(n), *id == DefinitionId::Kernel);
+        }
+    }
+
+    #[test]
+    fn one_question_is_judged_as_all_are() {
+        let sketches = Sketches::default();
+        for n in 0u32..512 {
+            let bit = |i: u32| (n >> i) & 1;
+            let view = FolioView {
+                order: 2,
+                nr_pages: 4,
+                pmd_order: 9,
+                total: u64::from(4 * bit(0) + 2 * bit(1)),
+                nr_pages_mapped: 4 * bit(0).max(bit(1)) - 2 * (1 - bit(0)) * bit(1),
+                max_page: bit(0) + bit(1),
+                mm: bit(0) + bit(1),
+                vma: bit(0) + bit(1) + bit(2),
+                adopted: bit(3) > 0,
+                shared_table: bit(4) > 0,
+                kernel: (bit(5) > 0).then(Default::default),
+                ask: (bit(6) > 0).then(|| crate::Ask {
+                    own: 1,
+                    page: (bit(7) > 0).then(Default::default),
+                }),
+                kind: if bit(8) > 0 {
+                    crate::Kind::File
+                } else {
+                    crate::Kind::Anon
+                },
+                ..FolioView::default()
+            };
+            let all = verdicts(&view, &sketches);
+            for q in Question::ALL {
+                let pairs = QUESTION_PAIRS.get(q.index()).copied().unwrap_or_default();
+                assert_eq!(verdicts_on(&view, &sketches, q), all.only(pairs));
+            }
         }
     }
 

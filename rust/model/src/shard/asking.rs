@@ -9,12 +9,11 @@ use super::{
 };
 use crate::decision::{
     AskedTable,
-    Asker,
-    Known, //
+    Asker, //
 };
 use crate::definition::{
-    KERNEL_PAIR,
-    QUESTION_PAIRS, //
+    verdicts_on,
+    KERNEL_PAIR, //
 };
 use crate::tables::flips;
 use crate::{
@@ -88,7 +87,7 @@ impl Shard<'_> {
         if self.is_pending(e, env)? {
             return Ok(false);
         }
-        let Some(question) = asking.asker.decision().map(|d| d.question) else {
+        let Some(question) = asking.asker.question() else {
             return Ok(false);
         };
         if asking.asker == Asker::DeferredSplit {
@@ -102,30 +101,20 @@ impl Shard<'_> {
             own: asking.own,
             page,
         };
-        let Some((_, verdicts)) = self.judge(e, &kernel, Some(ask)) else {
-            return Ok(false);
-        };
-        let wrong = verdicts.wrong();
-        let pairs = QUESTION_PAIRS
-            .get(question.index())
-            .copied()
-            .unwrap_or_default();
-        let asked = verdicts.asked.and(pairs);
+        let mut view = self.view_of(e)?;
+        view.kernel = Some(kernel);
+        view.ask = Some(ask);
+        let verdicts = verdicts_on(&view, &self.sketches_of(e)?, question);
+        let (asked, wrong) = (verdicts.asked, verdicts.wrong());
         let known = |pair: &usize| asked.contains(*pair) && !verdicts.unknown.contains(*pair);
         let kernel = KERNEL_PAIR.get(question.index()).copied().flatten();
         let differ = kernel.filter(known).map_or(PairSet::new(), |kernel| {
             flips(asked, wrong, verdicts.unknown, kernel)
         });
-        for pair in asked.iter() {
-            let known = if verdicts.unknown.contains(pair) {
-                Known::Unknown
-            } else if differ.contains(pair) {
-                Known::Differs
-            } else {
-                Known::Same
-            };
-            table.answer(asking.asker, pair, wrong.contains(pair), known);
-        }
+        table.answers(
+            asking.asker,
+            [asked, differ, wrong, asked.and(verdicts.unknown)],
+        );
         Ok(true)
     }
 }
