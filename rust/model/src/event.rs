@@ -434,7 +434,7 @@ pub trait Env {
     fn disagree(&self, _d: Disagreement<'_>) {}
 
     /// Returns whether [`Env::disagree`] wants to be told each time: not only some of the cases of the
-    /// same evaluation that come within a millisecond.
+    /// same evaluation that come within ten milliseconds.
     fn wants_all(&self) -> bool {
         true
     }

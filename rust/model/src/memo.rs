@@ -30,7 +30,7 @@ pub(crate) const PLAIN_WORDS: usize = 3;
 const TOLD_ENOUGH: u32 = 4;
 
 /// For so many nanoseconds nobody wants to be told of it again then.
-const PAUSE: u64 = 1_000_000;
+const PAUSE: u64 = 10_000_000;
 
 /// Everything that an evaluation depends on. The first word is never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -197,10 +197,13 @@ impl Tables<'_> {
     /// The same for a key of [`PLAIN_WORDS`].
     #[inline]
     pub(crate) fn find_plain(&self, words: &[u64; PLAIN_WORDS], old: PairSet) -> Option<usize> {
+        let [a, b, c] = *words;
+        // Word by word: comparing arrays is a call.
         let is_it = |at: usize| {
             self.kept.get(at).is_some_and(|kept| {
-                let [a, b, c, ..] = kept.key.words;
-                [a, b, c] == *words && kept.key.len == PLAIN_WORDS && kept.result.old == old
+                let [x, y, z, ..] = kept.key.words;
+                (x == a && y == b && z == c)
+                    && (kept.key.len == PLAIN_WORDS && kept.result.old == old)
             })
         };
         let first = place_of(words, old);
