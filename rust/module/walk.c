@@ -21,7 +21,7 @@ static void mark(const struct fmi_walk *w, unsigned long start, unsigned long en
 		w->mark(w->ctx, start, end);
 }
 
-static struct page *pte_mapped_page(pte_t pte)
+static __always_inline struct page *pte_mapped_page(pte_t pte)
 {
 	if (pte_present(pte))
 		return pte_special(pte) ? NULL : pte_page(pte);
@@ -44,6 +44,35 @@ static void emit(const struct fmi_walk *w, struct page *page, unsigned int nr,
 		w->leaf(w->ctx, va, &site);
 }
 
+/*
+ * How many entries from @ptep on, at most @max, map consecutive pages of the folio of
+ * @page. Most have the same flags as the first, @pte; the others are looked at.
+ */
+static noinline unsigned int run_of(const pte_t *ptep, pte_t pte, struct page *page,
+				    unsigned long max)
+{
+	struct folio *folio = page_folio(page);
+	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, page);
+	pteval_t expected = pte_val(pte), step = 0;
+	unsigned int nr = 1;
+
+	if (max > left)
+		max = left;
+	/* Inside a folio nothing is carried out of the bits that differ from page to page. */
+	if (pte_present(pte))
+		step = pte_val(pte_advance_pfn(pte, 1)) - expected;
+	for (; nr < max; nr++) {
+		pte_t next = ptep_get((pte_t *)ptep + nr);
+
+		expected += step;
+		if (step && pte_val(next) == expected)
+			continue;
+		if (pte_mapped_page(next) != page + nr)
+			break;
+	}
+	return nr;
+}
+
 /**
  * fmi_pte_batches - call back for the mappings of large folios by some PTEs
  * @ptep: the first entry
@@ -60,31 +89,21 @@ void fmi_pte_batches(const pte_t *ptep, unsigned long addr, unsigned long end,
 				   unsigned long va),
 		     void *ctx)
 {
-	struct page *head = NULL, *first = NULL;
-	unsigned long first_va = 0;
-	unsigned int nr = 0;
+	while (addr != end) {
+		pte_t pte = ptep_get((pte_t *)ptep);
+		struct page *page = pte_mapped_page(pte);
+		unsigned int nr;
 
-	for (; addr != end; addr += PAGE_SIZE, ptep++) {
-		struct page *page = pte_mapped_page(ptep_get((pte_t *)ptep));
-
-		if (page && !PageCompound(page))
-			page = NULL;
-		if (nr && page == first + nr && compound_head(page) == head) {
-			nr++;
+		if (!page || !PageCompound(page)) {
+			addr += PAGE_SIZE;
+			ptep++;
 			continue;
 		}
-		if (nr)
-			batch(ctx, first, nr, first_va);
-		nr = 0;
-		if (page) {
-			head = compound_head(page);
-			first = page;
-			first_va = addr;
-			nr = 1;
-		}
+		nr = run_of(ptep, pte, page, (end - addr) >> PAGE_SHIFT);
+		batch(ctx, page, nr, addr);
+		addr += nr * PAGE_SIZE;
+		ptep += nr;
 	}
-	if (nr)
-		batch(ctx, first, nr, first_va);
 }
 
 static void emit_batch(void *ctx, struct page *page, unsigned int nr, unsigned long va)
