@@ -9,7 +9,7 @@ ARCH ?= x86_64
 export MEM SMP FLAVOUR KERNEL RELEASE UPDATE RUSTC BINDGEN LIMIT JOBS MINUTES SEED RECORD
 
 .DEFAULT_GOAL := modules
-PHONY := modules install uninstall kdir kernel run vm test test-all storm bench bench-check scaling preview-check check clean distclean help
+PHONY := modules install uninstall kdir kernel run vm test test-all storm bench bench-check scaling profile preview-check check clean distclean help
 
 # --- on a real machine ---
 
@@ -56,7 +56,7 @@ test-all:
 storm:
 	@scripts/storm $(SUITE) $(ARCH)
 
-bench bench-check scaling preview-check:
+bench bench-check scaling profile preview-check:
 	@scripts/$@ $(SUITE) $(ARCH)
 
 check:
