@@ -15,6 +15,13 @@
 #include "leafwalk.h"
 #include "shims.h"
 
+/* No VMA is beyond. An MM's task_size is no limit: a process may change its personality. */
+#ifdef CONFIG_ARM64
+#define USER_END TASK_SIZE_64
+#else
+#define USER_END TASK_SIZE_MAX
+#endif
+
 static void mark(const struct fmi_walk *w, unsigned long start, unsigned long end)
 {
 	if (w->mark)
@@ -207,17 +214,22 @@ out:
 	return same;
 }
 
-/* Return: true to stop. */
-static bool walk_pmds(const struct fmi_walk *w, pud_t *pud, unsigned long addr,
-		      unsigned long end)
+/*
+ * @pud is not read again: a table that MMs share may go from there at any moment,
+ * with hugetlb's own locks only. The table stays, see walk_pte_table().
+ * Return: true to stop.
+ */
+static bool walk_pmds(const struct fmi_walk *w, pud_t *pud, pud_t val,
+		      unsigned long addr, unsigned long end)
 {
-	pmd_t *pmd = pmd_offset(pud, addr);
+	pmd_t *pmd = pmd_offset_lockless(pud, val, addr);
 	unsigned long next;
 
 	for (; addr != end; addr = next, pmd++) {
 		next = pmd_addr_end(addr, end);
 		if (pmd == w->stop_pmd)
 			return true;
+	BUILD_BUG_ON(__is_defined(__PAGETABLE_PMD_FOLDED));
 		while (!walk_pte_table(w, pmd, addr, next) &&
 		       !walk_pmd_entry(w, pmd, addr, next))
 			cpu_relax();
@@ -264,7 +276,7 @@ static bool walk_puds(const struct fmi_walk *w, p4d_t *p4d, unsigned long addr,
 
 			if (pud_none(val) || pud_leaf(val))
 				continue;
-			if (!pud_bad(val) && walk_pmds(w, pud, addr, next))
+			if (!pud_bad(val) && walk_pmds(w, pud, val, addr, next))
 				return true;
 			break;
 		} while (!mark_absent(w, pud, NULL, NULL, addr, next));
@@ -303,7 +315,7 @@ static bool walk_p4ds(const struct fmi_walk *w, pgd_t *pgd, unsigned long addr,
 void fmi_walk_range(const struct fmi_walk *walk)
 {
 	unsigned long addr = walk->start, next;
-	unsigned long end = min(walk->end, walk->mm->task_size);
+	unsigned long end = min(walk->end, USER_END);
 	pgd_t *pgd;
 
 	if (addr >= end)
