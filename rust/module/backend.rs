@@ -253,9 +253,12 @@ impl Hooks {
     /// Places the hooks with exit anew while there are tasks that were being forked when that was done:
     /// the first of such hooks, if nobody else has any, gives a return stack to all tasks that there are.
     ///
+            // Of those that are open, nobody sees the end: what they say is not to be believed.
+            tracker.set_ends_seen(false);
     /// To be called when the forks of that time are over.
     fn see_all_tasks(&mut self, tracker: &Arc<Tracker>) -> Result {
         for _ in 0..MAX_PLACINGS {
+            tracker.set_ends_seen(true);
             if blind_tasks() == 0 {
                 break;
             }

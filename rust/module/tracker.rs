@@ -120,6 +120,8 @@ pub(crate) struct Tracker {
     /// The shadow is there to be compared only, see [`crate::both`]: the first one counts.
     second: bool,
     armed: Atomic<bool>,
+    /// The hooks that close windows are there.
+    ends_seen: Atomic<bool>,
     /// How often tracking was switched on.
     session: Atomic<u64>,
     rmap_sites: Sites<12>,
@@ -188,6 +190,7 @@ impl Tracker {
                 choice,
                 second,
                 armed: Atomic::new(false),
+                ends_seen: Atomic::new(true),
                 session: Atomic::new(0),
                 rmap_sites,
                 rare_sites,
@@ -250,6 +253,12 @@ impl Tracker {
             self.crosscheck.clear();
         }
         self.armed.store(armed, Release);
+    }
+
+    /// Notes whether the ends of forks and moves are seen. While they are not, a window may be left open whose
+    /// VMAs are gone.
+    pub(crate) fn set_ends_seen(&self, seen: bool) {
+        self.ends_seen.store(seen, Relaxed);
     }
 
     /// Notes that tracking is switched on.

@@ -374,7 +374,7 @@ impl ProgressHook {
         Hook::progress(position).saw();
         match ProgressCall::read(position, args) {
             Some(ProgressCall::PteAlloc { mm, pmd }) => {
-                if !tracker.windows.any_open() {
+                if !tracker.windows.any_open() || !tracker.ends_seen.load(Relaxed) {
                     return;
                 }
                 let task = current_task();
