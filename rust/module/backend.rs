@@ -157,7 +157,7 @@ impl fmt::Display for Choice {
 /// What tells of rmap calls. Held for its destructor.
 enum Source {
     Functions {
-        _rmap: Pin<KBox<entry::Registration<RmapHook>>>,
+        _rmap: entry::Registration<RmapHook>,
     },
     Tracepoints {
         _probes: Pin<KBox<tracepoint::Registration<TraceHook>>>,
@@ -168,12 +168,9 @@ impl Source {
     fn new(tracker: &Arc<Tracker>) -> Result<Self> {
         Ok(match tracker.choice().backend {
             Backend::Functions => Self::Functions {
-                _rmap: KBox::pin_init(
-                    entry::Registration::new(
-                        without_blind(Hook::rmap(0), tracker.sites().0.ips()),
-                        Arc::new(RmapHook(tracker.clone()), GFP_KERNEL)?,
-                    ),
-                    GFP_KERNEL,
+                _rmap: entry::Registration::new(
+                    without_blind(Hook::rmap(0), tracker.sites().0.ips()),
+                    Arc::new(RmapHook(tracker.clone()), GFP_KERNEL)?,
                 )?,
             },
             Backend::Tracepoints => Self::Tracepoints {
@@ -194,7 +191,7 @@ impl Source {
 /// Fields are dropped in declaration order: no more questions, no more events, then no more progress of windows, then
 /// no more windows.
 pub(crate) struct Hooks {
-    _ask: Option<Pin<KBox<entry::Registration<AskHook>>>>,
+    _ask: Option<entry::Registration<AskHook>>,
     _source: Source,
     progress: Option<Pin<KBox<call::Registration<ProgressHook>>>>,
     /// `None` while it is placed anew.
@@ -226,12 +223,9 @@ impl Hooks {
         let ask = if cfg!(fmi_nothing) || tracker.is_second() || tracker.ask_sites().is_empty() {
             None
         } else {
-            Some(KBox::pin_init(
-                entry::Registration::new(
-                    tracker.ask_sites().ips(),
-                    Arc::new(AskHook(tracker.clone()), GFP_KERNEL)?,
-                ),
-                GFP_KERNEL,
+            Some(entry::Registration::new(
+                tracker.ask_sites().ips(),
+                Arc::new(AskHook(tracker.clone()), GFP_KERNEL)?,
             )?)
         };
         Ok(Self {
@@ -253,19 +247,18 @@ impl Hooks {
     /// Places the hooks with exit anew while there are tasks that were being forked when that was done:
     /// the first of such hooks, if nobody else has any, gives a return stack to all tasks that there are.
     ///
-            // Of those that are open, nobody sees the end: what they say is not to be believed.
-            tracker.set_ends_seen(false);
     /// To be called when the forks of that time are over.
     fn see_all_tasks(&mut self, tracker: &Arc<Tracker>) -> Result {
         for _ in 0..MAX_PLACINGS {
-            tracker.set_ends_seen(true);
             if blind_tasks() == 0 {
                 break;
             }
+            // Of those that are open, nobody sees the end: what they say is not to be believed.
+            tracker.set_ends_seen(false);
             self.rare = None;
-            // Of those that were open, nobody sees the end.
             tracker.windows.clear();
             self.rare = Self::rare(tracker)?;
+            tracker.set_ends_seen(true);
             wait_for_all()?;
         }
         Ok(())

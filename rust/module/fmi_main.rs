@@ -111,6 +111,12 @@ struct FolioMapcount {
 
 impl kernel::Module for FolioMapcount {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        Self::load().inspect_err(|_| hook::entry::wait_if_left())
+    }
+}
+
+impl FolioMapcount {
+    fn load() -> Result<Self> {
         let bytes = session::bound(compat::parameter(module_parameters::mem_kb.value()))
             .inspect_err(|_| pr_err!("mem_kb is at least 256 and at most half of the memory\n"))?;
         let enable: u8 = compat::parameter(module_parameters::enable.value());
@@ -163,6 +169,7 @@ impl Drop for FolioMapcount {
     fn drop(&mut self) {
         self.dir = None;
         self.control.session.disable();
+        hook::entry::wait_if_left();
         pr_info!("unloaded\n");
     }
 }

@@ -9,6 +9,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
@@ -141,6 +142,12 @@ void fmi_class_reset(void)
 }
 
 /* === The kernel's counters === */
+
+/* Something that cannot be undone may call this module: it is not to be unloaded. */
+void fmi_stay_loaded(void)
+{
+	__module_get(THIS_MODULE);
+}
 
 /*
  * Without a reference a folio may be freed, and become a part of another one, at

@@ -168,6 +168,7 @@ void fmi_caller_in(const struct vm_area_struct *vma, struct fmi_caller *caller);
 struct task_struct *fmi_current(void);
 int fmi_current_pid(void);
 bool fmi_current_has_return_stack(void);
+void fmi_stay_loaded(void);
 size_t fmi_collect_mms(struct mm_struct **mms, size_t nr);
 bool fmi_mmget_not_zero(struct mm_struct *mm);
 void fmi_mmdrop(struct mm_struct *mm);

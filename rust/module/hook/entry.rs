@@ -8,14 +8,23 @@
 //!
 //! C header: [`include/linux/ftrace.h`](srctree/include/linux/ftrace.h)
 
-use core::marker::PhantomPinned;
+use core::{
+    marker::PhantomPinned,
+    mem, //
+};
 
 use kernel::{
     bindings,
     container_of,
     error::to_result,
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
     types::Opaque, //
 };
 
@@ -24,6 +33,9 @@ use super::{
     sites::present, //
 };
 use crate::raw;
+
+/// A hook could not be removed: the module must not go.
+static LEFT: Atomic<bool> = Atomic::new(false);
 
 /// What an entry hook does.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -34,19 +46,25 @@ pub(crate) trait Handler: Send + Sync + 'static {
     fn entry(&self, ip: usize, caller: usize, args: Args<'_>);
 }
 
-/// A registered hook on the entry of some functions; dropping it waits for running handlers.
-///
-/// # Invariants
-///
-/// `ops` is registered with [`Self::callback`] and does not move.
-#[pin_data(PinnedDrop)]
-pub(crate) struct Registration<T: Handler> {
+/// A hook on the entry of some functions.
+#[pin_data]
+struct Inner<T: Handler> {
     handler: Arc<T>,
     #[pin]
     ops: Opaque<bindings::ftrace_ops>,
     #[pin]
     _pin: PhantomPinned,
 }
+
+/// A registered hook on the entry of some functions; dropping it waits for running handlers.
+///
+/// If ftrace has shut itself down, it removes no hook any more, but those that are there are called: then
+/// hook and handler stay, and so does the module.
+///
+/// # Invariants
+///
+/// `ops` is registered with [`Inner::callback`] and does not move. The box is there until it is dropped.
+pub(crate) struct Registration<T: Handler>(Option<Pin<KBox<Inner<T>>>>);
 
 // SAFETY: A hook may be unregistered from any thread.
 unsafe impl<T: Handler> Send for Registration<T> {}
@@ -59,15 +77,68 @@ impl<T: Handler> Registration<T> {
     /// # Errors
     ///
     /// `EBUSY` if ftrace is switched off, `ENOENT` if there is no function, `ENOMEM`.
-    pub(crate) fn new<const N: usize>(
-        ips: [usize; N],
-        handler: Arc<T>,
-    ) -> impl PinInit<Self, Error> {
+    pub(crate) fn new<const N: usize>(ips: [usize; N], handler: Arc<T>) -> Result<Self> {
         let (mut there, nr) = present(ips);
+        if nr == 0 {
+            // Without a filter, every function would be hooked.
+            return Err(ENOENT);
+        }
+        let inner = KBox::pin_init(Inner::new(handler), GFP_KERNEL)?;
+        let ops = inner.ops.get();
+        // SAFETY: The ops is pinned, initialised and not registered.
+        let result = to_result(unsafe {
+            raw::ftrace_set_filter_ips(ops, there.as_mut_ptr(), nr as c_uint, 0, 1)
+        })
+        // SAFETY: As above; on success `drop()` unregisters it.
+        .and_then(|()| to_result(unsafe { bindings::register_ftrace_function(ops) }));
+        match result {
+            Ok(()) => return Ok(Self(Some(inner))),
+            // Some functions may have been patched before ftrace shut itself down.
+            Err(ENODEV) => inner.leave(),
+            // SAFETY: The ops is not registered; this only frees its filter.
+            Err(_) => unsafe { bindings::ftrace_free_filter(ops) },
+        }
+        result.map(|()| Self(None))
+    }
+}
+
+impl<T: Handler> Drop for Registration<T> {
+    fn drop(&mut self) {
+        let Some(inner) = self.0.take() else {
+            return;
+        };
+        let ops = inner.ops.get();
+        // SAFETY: By the type invariant. This waits for tasks inside the trampoline.
+        match to_result(unsafe { bindings::unregister_ftrace_function(ops) }) {
+            // SAFETY: The ops is no longer registered.
+            Ok(()) => unsafe { bindings::ftrace_free_filter(ops) },
+            // ftrace has shut itself down after a failure of its own.
+            Err(e) => {
+                pr_err!("a hook could not be removed: {e:?}\n");
+                inner.leave();
+            }
+        }
+    }
+}
+
+/// Returns only if every hook could be removed: to be called when the module is about to go.
+///
+/// Sleeps for good otherwise: a hook that is called after that would end the machine.
+pub(crate) fn wait_if_left() {
+    if LEFT.load(Relaxed) {
+        pr_err!("ftrace still calls this module, which cannot be unloaded: reboot\n");
+    }
+    while LEFT.load(Relaxed) {
+        // SAFETY: May be called where one may sleep.
+        unsafe { bindings::msleep(10_000) };
+    }
+}
+
+impl<T: Handler> Inner<T> {
+    fn new(handler: Arc<T>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            // Initialised first: the callback may run before `new()` returns.
             handler,
-            ops <- Opaque::try_ffi_init(move |slot: *mut bindings::ftrace_ops| {
+            ops <- Opaque::try_ffi_init(|slot: *mut bindings::ftrace_ops| {
                 let ops = bindings::ftrace_ops {
                     func: Some(Self::callback),
                     flags: bindings::FTRACE_OPS_FL_PERMANENT as usize,
@@ -75,29 +146,23 @@ impl<T: Handler> Registration<T> {
                 };
                 // SAFETY: `slot` is valid for writes.
                 unsafe { slot.write(ops) };
-                if nr == 0 {
-                    // Without a filter, every function would be hooked.
-                    return Err(ENOENT);
-                }
-                // SAFETY: `slot` is pinned and initialised; on success `drop()` unregisters it.
-                let result = to_result(unsafe {
-                    raw::ftrace_set_filter_ips(slot, there.as_mut_ptr(), nr as c_uint, 0, 1)
-                })
-                // SAFETY: As above.
-                .and_then(|()| to_result(unsafe { bindings::register_ftrace_function(slot) }));
-                if result.is_err() {
-                    // SAFETY: The ops is not registered; this only frees its filter.
-                    unsafe { bindings::ftrace_free_filter(slot) };
-                }
-                result
+                Ok::<(), Error>(())
             }),
             _pin: PhantomPinned,
         } ? Error)
     }
 
+    /// Leaves a hook that may be called where it is, and the module that it is in.
+    fn leave(self: Pin<KBox<Self>>) {
+        // SAFETY: May be called in any context.
+        unsafe { raw::fmi_stay_loaded() };
+        LEFT.store(true, Relaxed);
+        mem::forget(self);
+    }
+
     /// # Safety
     ///
-    /// `ops` must be that of a live `Registration<T>`, and `fregs` must be valid.
+    /// `ops` must be that of a live `Inner<T>`, and `fregs` must be valid.
     unsafe extern "C" fn callback(
         ip: c_ulong,
         parent_ip: c_ulong,
@@ -113,8 +178,8 @@ impl<T: Handler> Registration<T> {
     }
 }
 
-/// Returns whether ftrace has shut itself down after a failure of its own: then hooks are registered and
-/// never called.
+/// Returns whether ftrace has shut itself down after a failure of its own: then it places and removes none any
+/// more, and part of the hooks may be called no more.
 ///
 /// `ip` is the address of any function that can be hooked. Sleeps.
 pub(crate) fn is_dead(ip: usize) -> bool {
@@ -126,19 +191,5 @@ pub(crate) fn is_dead(ip: usize) -> bool {
         let result = to_result(raw::ftrace_set_filter_ips(ops.get(), &mut ip, 1, 0, 1));
         bindings::ftrace_free_filter(ops.get());
         result == Err(ENODEV)
-    }
-}
-
-#[pinned_drop]
-impl<T: Handler> PinnedDrop for Registration<T> {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant. This waits for tasks inside the trampoline.
-        let result = to_result(unsafe { bindings::unregister_ftrace_function(self.ops.get()) });
-        match result {
-            // SAFETY: The ops is no longer registered.
-            Ok(()) => unsafe { bindings::ftrace_free_filter(self.ops.get()) },
-            // ftrace has shut itself down after a failure of its own.
-            Err(e) => pr_err!("a hook could not be removed: {e:?}\n"),
-        }
     }
 }
