@@ -35,6 +35,8 @@ struct fmi_expect {
 	int max_mm;		/* most actors that ever mapped it */
 	int nr_mappings;
 	int nr_vmas;
+	/* Pages that are mapped and pagemap does not show: a device has them for itself. */
+	int hidden, nr_hidden;
 	struct ex_mapping mappings[EX_MAPPINGS];
 	struct ex_vma vmas[EX_VMAS];
 };

@@ -7,6 +7,7 @@
 #include <linux/huge_mm.h>
 #include <linux/hugetlb.h>
 #include <linux/memory_hotplug.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/module.h>
@@ -155,15 +156,26 @@ void fmi_stay_loaded(void)
  * CONFIG_DEBUG_VM they check what they are asked about.
  */
 
-/* The folio whose head page is @pfn, if it is one of order @order now. */
-static struct folio *folio_at(unsigned long pfn, unsigned int order)
+/*
+ * The folio whose head page is @pfn, if it is one of order @order now. The pages of a
+ * device may go: they stay until put_dev_pagemap(@pgmap).
+ */
+static struct folio *folio_at(unsigned long pfn, unsigned int order,
+			      struct dev_pagemap **pgmap)
 {
 	struct folio *folio = (struct folio *)pfn_to_online_page(pfn);
 
-	if (!folio || !test_bit(PG_head, &folio->flags.f) ||
-	    folio_large_order(folio) != order)
-		return NULL;
-	return folio;
+	*pgmap = NULL;
+	if (unlikely(!folio)) {
+		*pgmap = get_dev_pagemap(pfn);
+		if (!*pgmap)
+			return NULL;
+		folio = (struct folio *)pfn_to_page(pfn);
+	}
+	if (test_bit(PG_head, &folio->flags.f) && folio_large_order(folio) == order)
+		return folio;
+	put_dev_pagemap(*pgmap);
+	return NULL;
 }
 
 static bool in_swapcache(const struct folio *folio)
@@ -207,7 +219,8 @@ static bool maybe_mapped_shared(const struct folio *folio, int mapcount)
 bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 		      struct fmi_counts *counts)
 {
-	struct folio *folio = folio_at(pfn, order);
+	struct dev_pagemap *pgmap;
+	struct folio *folio = folio_at(pfn, order, &pgmap);
 	int i;
 
 	if (!folio)
@@ -230,6 +243,7 @@ bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 	counts->swapcache = in_swapcache(folio);
 	counts->order = order;
 	return true;
+	put_dev_pagemap(pgmap);
 }
 
 /**
@@ -246,15 +260,20 @@ bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 			unsigned int first, int *counts, unsigned int nr)
 {
-	struct folio *folio = folio_at(pfn, order);
+	struct dev_pagemap *pgmap;
+	struct folio *folio;
 	unsigned int i;
 
-	if (!folio || !IS_ENABLED(CONFIG_PAGE_MAPCOUNT) || folio_test_hugetlb(folio) ||
-	    first >= 1U << order || nr > (1U << order) - first)
+	if (!IS_ENABLED(CONFIG_PAGE_MAPCOUNT) || first >= 1U << order ||
+	    nr > (1U << order) - first)
+		return false;
+	folio = folio_at(pfn, order, &pgmap);
+	if (!folio)
 		return false;
 	for (i = 0; i < nr; i++)
 		counts[i] = atomic_read(&folio_page(folio, first + i)->_mapcount) + 1;
-	return true;
+	put_dev_pagemap(pgmap);
+	return there;
 }
 
 /**
@@ -269,10 +288,16 @@ bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 bool fmi_page_anon_exclusive(unsigned long pfn, unsigned int order,
 			     unsigned int i)
 {
-	struct folio *folio = folio_at(pfn, order);
+	struct dev_pagemap *pgmap;
+	struct folio *folio = folio_at(pfn, order, &pgmap);
+	bool exclusive;
 
-	return folio && folio_test_anon(folio) && i < 1U << order &&
-	       test_bit(PG_anon_exclusive, &folio_page(folio, i)->flags.f);
+	if (!folio)
+		return false;
+	exclusive = folio_test_anon(folio) && i < 1U << order &&
+		    test_bit(PG_anon_exclusive, &folio_page(folio, i)->flags.f);
+	put_dev_pagemap(pgmap);
+	return exclusive;
 }
 
 /* === Tasks and MMs === */

@@ -2,9 +2,9 @@
 /*
  * A page-table walk for modules: none of the kernel's own walkers is exported.
  *
- * What counts as a mapping: a present entry that is not special, and a
- * device-exclusive entry (the mapcount is kept). Device-private entries map
- * ZONE_DEVICE folios, which are not tracked.
+ * What counts as a mapping: a present entry that is not special, a
+ * device-exclusive entry (the mapcount is kept), and a device-private entry
+ * (of a ZONE_DEVICE folio, which is tracked with the tracepoints only).
  */
 #include <linux/hugetlb.h>
 #include <linux/leafops.h>
@@ -35,7 +35,8 @@ static __always_inline struct page *pte_mapped_page(pte_t pte)
 	if (!pte_none(pte)) {
 		softleaf_t entry = softleaf_from_pte(pte);
 
-		if (softleaf_is_device_exclusive(entry))
+		if (softleaf_is_device_exclusive(entry) ||
+		    softleaf_is_device_private(entry))
 			return softleaf_to_page(entry);
 	}
 	return NULL;
@@ -134,9 +135,12 @@ struct page *fmi_pmd_mapped_page(pmd_t val)
 {
 	struct page *page;
 
-	if (!pmd_present(val) || !pmd_leaf(val) || pmd_special(val))
+	if (pmd_is_device_private_entry(val))
+		page = softleaf_to_page(softleaf_from_pmd(val));
+	else if (pmd_present(val) && pmd_leaf(val) && !pmd_special(val))
+		page = pmd_page(val);
+	else
 		return NULL;
-	page = pmd_page(val);
 	if (!PageHead(page) || folio_order(page_folio(page)) != PMD_SHIFT - PAGE_SHIFT)
 		return NULL;
 	return page;
@@ -225,11 +229,11 @@ static bool walk_pmds(const struct fmi_walk *w, pud_t *pud, pud_t val,
 	pmd_t *pmd = pmd_offset_lockless(pud, val, addr);
 	unsigned long next;
 
+	BUILD_BUG_ON(__is_defined(__PAGETABLE_PMD_FOLDED));
 	for (; addr != end; addr = next, pmd++) {
 		next = pmd_addr_end(addr, end);
 		if (pmd == w->stop_pmd)
 			return true;
-	BUILD_BUG_ON(__is_defined(__PAGETABLE_PMD_FOLDED));
 		while (!walk_pte_table(w, pmd, addr, next) &&
 		       !walk_pmd_entry(w, pmd, addr, next))
 			cpu_relax();
