@@ -148,7 +148,10 @@ impl Control {
             Group::Disagreement => tracker.table.reset_tables(&tracker.env()),
             Group::Decisions => tracker.table.reset_asked(),
             Group::Questions => tracker.table.reset_figures(),
-            Group::Examples => tracker.examples.clear(),
+            Group::Examples => {
+                tracker.examples.clear();
+                tracker.table.tell_anew();
+            }
             Group::Preview => self.preview.rebase(tracker)?,
         }
         let mut since_ns = self.since_ns.lock();

@@ -309,6 +309,13 @@ impl Table {
         }
     }
 
+    /// Has evaluations that are kept told as if nobody had been told of them.
+    pub(crate) fn tell_anew(&self) {
+        for shard in &self.shards {
+            Self::lock(shard, Step::Shard).tables.tables().tell_anew();
+        }
+    }
+
     /// Calls `f` with the tables of each shard, under its spinlock. They are as they were when
     /// [`Table::flush_tables`] was last called, or later.
     #[cfg_attr(fmi_measure, track_caller)]

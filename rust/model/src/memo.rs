@@ -246,6 +246,14 @@ impl Tables<'_> {
         }
     }
 
+    /// Has each evaluation told as if nobody had been told of it: to be called when what was told is
+    /// forgotten.
+    pub fn tell_anew(&mut self) {
+        for kept in &mut *self.kept {
+            kept.told = (0, 0);
+        }
+    }
+
     /// Brings the numbers of an evaluation into the tables.
     fn flush_one(&mut self, at: usize) {
         let Some(kept) = self.kept.get_mut(at).filter(|kept| kept.times > 0) else {

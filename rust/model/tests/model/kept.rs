@@ -128,6 +128,13 @@ fn the_same_disagreement_is_told_four_times_and_then_each_ten_milliseconds() {
         assert_eq!(rig.env.told.get(), told);
         assert_eq!(rig.counter(Counter::ToldBefore), before);
     }
+    // What was told is forgotten.
+    rig.with(|shard, _| shard.tables.tell_anew());
+    for told in 7..=10 {
+        rig.take(call(Op::Add, 0, 16));
+        rig.take(mapped(call(Op::Remove, 0, 16)));
+        assert_eq!(rig.env.told.get(), told);
+    }
 }
 
 #[test]
