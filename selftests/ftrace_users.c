@@ -298,6 +298,27 @@ static void missed_vma_split(struct fmi_scene *s)
 	counted_and_lost("windows_missed");
 }
 
+/* What a task does that the kernel left without a return stack. */
+static void no_return_stack(struct fmi_scene *s)
+{
+	char pid[16];
+
+	nobody_traces();
+	load_with("");
+	module_needs_windows();
+	s_populate(s);
+	snprintf(pid, sizeof(pid), "%d", p_pid(1));
+	fmi_assert(write_text("/sys/module/" FMI_NAME "/parameters/fault_no_stack", pid) > 0,
+		   "cannot write fault_no_stack");
+	p_fork(1, 2);
+	p_write(2, s->va, 1);
+	p_mremap(1, s->va, s->size, s->va + 8 * pmd_size + 3 * pgsz, MREMAP_MAYMOVE | MREMAP_FIXED);
+	p_munmap(1, s->va + 8 * pmd_size + 3 * pgsz, pgsz);
+	p_exit(1);
+	p_exit(2);
+	counted_and_lost("blind_calls");
+}
+
 /* The window is found open at the next fork of the task, or when the task is gone. */
 static void fork_without_exit(struct fmi_scene *s)
 {
@@ -356,6 +377,8 @@ static const struct fmi_test tests[] = {
 	{ "missed_fork_behind_a_tracer", missed_fork_behind_a_tracer, OF_PMDS | NO_MODULE },
 	{ "missed_mremap", missed_mremap, ONE_SIZE | NO_MODULE },
 	{ "missed_mremap", missed_mremap, OF_PMDS | NO_MODULE },
+	{ "no_return_stack", no_return_stack, ONE_SIZE | NO_MODULE },
+	{ "no_return_stack", no_return_stack, OF_PMDS | NO_MODULE },
 	{ "fork_without_exit", fork_without_exit, ONE_SIZE | NO_MODULE },
 	{ "fork_without_exit", fork_without_exit, OF_PMDS | NO_MODULE },
 	{ "mremap_without_exit", mremap_without_exit, ONE_SIZE | NO_MODULE },

@@ -6,6 +6,7 @@
 #include <linux/atomic.h>
 #include <linux/compiler.h>
 #include <linux/moduleparam.h>
+#include <linux/sched.h>
 #include "faults.h"
 
 static unsigned int fault_drop;
@@ -20,6 +21,23 @@ static unsigned int fault_drop_second;
 module_param(fault_drop_second, uint, 0600);
 MODULE_PARM_DESC(fault_drop_second,
 		 "Drop one event of the second backend in so many (0: none), with backend=both");
+
+static unsigned int fault_no_stack;
+module_param(fault_no_stack, uint, 0600);
+MODULE_PARM_DESC(fault_no_stack,
+		 "The process of this pid has no return stack: hooks with exit do not see it (0: none)");
+
+/**
+ * fmi_fault_no_stack - whether hooks with exit shall not see the running task
+ *
+ * Context: any.
+ */
+bool fmi_fault_no_stack(void)
+{
+	unsigned int pid = READ_ONCE(fault_no_stack);
+
+	return pid && (unsigned int)current->tgid == pid;
+}
 
 static unsigned int fmi_fault_times_second(void)
 {

@@ -6,5 +6,6 @@
 #include <linux/types.h>
 
 unsigned int fmi_fault_times(bool second);
+bool fmi_fault_no_stack(void);
 
 #endif

@@ -8,3 +8,9 @@ pub(crate) fn times(second: bool) -> u32 {
     // SAFETY: May be called in any context.
     unsafe { crate::raw::fmi_fault_times(second) }
 }
+
+/// Returns whether hooks with exit shall not see the running task, as if it had no return stack.
+pub(crate) fn no_stack() -> bool {
+    // SAFETY: May be called in any context.
+    unsafe { crate::raw::fmi_fault_no_stack() }
+}

@@ -9,13 +9,14 @@
 #include <linux/memory_hotplug.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
-#include <linux/pagemap.h>
 #include <linux/module.h>
+#include <linux/pagemap.h>
 #include <linux/percpu.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include "faults.h"
 #include "shims.h"
 
 /* === Geometry === */
@@ -142,13 +143,13 @@ void fmi_class_reset(void)
 			WRITE_ONCE(per_cpu(fmi_class_events, cpu)[class], 0);
 }
 
-/* === The kernel's counters === */
-
 /* Something that cannot be undone may call this module: it is not to be unloaded. */
 void fmi_stay_loaded(void)
 {
 	__module_get(THIS_MODULE);
 }
+
+/* === The kernel's counters === */
 
 /*
  * Without a reference a folio may be freed, and become a part of another one, at
@@ -242,8 +243,8 @@ bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 	counts->anon = folio_test_anon(folio);
 	counts->swapcache = in_swapcache(folio);
 	counts->order = order;
-	return true;
 	put_dev_pagemap(pgmap);
+	return true;
 }
 
 /**
@@ -263,6 +264,7 @@ bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 	struct dev_pagemap *pgmap;
 	struct folio *folio;
 	unsigned int i;
+	bool there;
 
 	if (!IS_ENABLED(CONFIG_PAGE_MAPCOUNT) || first >= 1U << order ||
 	    nr > (1U << order) - first)
@@ -270,7 +272,8 @@ bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 	folio = folio_at(pfn, order, &pgmap);
 	if (!folio)
 		return false;
-	for (i = 0; i < nr; i++)
+	there = !folio_test_hugetlb(folio);
+	for (i = 0; there && i < nr; i++)
 		counts[i] = atomic_read(&folio_page(folio, first + i)->_mapcount) + 1;
 	put_dev_pagemap(pgmap);
 	return there;
@@ -333,6 +336,10 @@ void fmi_caller_in(const struct vm_area_struct *vma, struct fmi_caller *caller)
  */
 bool fmi_current_has_return_stack(void)
 {
+#ifdef FMI_FAULTS
+	if (fmi_fault_no_stack())
+		return false;
+#endif
 	return current->ret_stack;
 }
 

@@ -407,6 +407,10 @@ impl call::Handler for RareHook {
             tracker.unknown_sites.fetch_add(1, Relaxed);
             return false;
         };
+        #[cfg(fmi_faults)]
+        if crate::faults::no_stack() {
+            return false;
+        }
         let _timer = measure::step(Step::Entry(position));
         if RareCall::is_checked(position) && tracker.armed() {
             if let Some(mm) = tracker.crosscheck.with_exit(current_task(), position) {
