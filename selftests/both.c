@@ -384,6 +384,51 @@ static void a_call_that_the_first_missed(struct fmi_scene *s)
 	fmi_assert(fmi_write("enable", "0") > 0 && fmi_write("reset", "1") > 0, "reset");
 }
 
+static void backend_is(const char *backend, const char *reason)
+{
+	char got[128];
+
+	fmi_assert(fmi_read("stats", text, sizeof(text)) > 0, "cannot read stats");
+	fmi_assert(text_find(text, "backend", got, sizeof(got)) && !strcmp(got, backend),
+		   "backend %s, not %s", got, backend);
+	fmi_assert(text_find(text, "backend_reason", got, sizeof(got)) &&
+		   !strncmp(got, reason, strlen(reason)),
+		   "backend_reason '%s', not '%s'", got, reason);
+}
+
+/* The parameter forces either backend; what the kernel lacks is refused. */
+static void either_is_forced(struct fmi_scene *s)
+{
+	const char *said = "the parameter backend says so";
+	bool there;
+	int ret;
+
+	unload();
+	ret = module_load_file("selftest=0");
+	fmi_assert(ret == 0, "without backend=: %s", strerror(-ret));
+	there = fmi_tracepoints();
+	backend_is(there ? "tracepoints" : "functions",
+		   there ? "this kernel has all rmap tracepoints" :
+		   "this kernel has no tracepoint ");
+	unload();
+	ret = module_load_file("backend=tracepoints");
+	fmi_eq(ret, there ? 0 : -EOPNOTSUPP, "backend=tracepoints");
+	if (there) {
+		backend_is("tracepoints", said);
+		unload();
+	}
+	fmi_assert(!module_loaded(), "it is loaded all the same");
+	ret = module_load_file("backend=functions");
+	fmi_assert(ret == 0, "backend=functions: %s", strerror(-ret));
+	backend_is("functions", said);
+	module_ready();
+	s_populate(s);
+	s_fork(s, 1, 2);
+	s_cow(s, 2, 1);
+	s_check(s, "with functions");
+	fmi_audit("all");
+}
+
 /* Without the tracepoints: a clear refusal, and everything else as ever. */
 static void refused_without_tracepoints(struct fmi_scene *s)
 {
@@ -441,6 +486,7 @@ static void leaves_one_backend(struct fmi_scene *s)
 
 static const struct fmi_test tests[] = {
 	{ "refused_without_tracepoints", refused_without_tracepoints, ON_ONCE | NO_MODULE },
+	{ "either_is_forced", either_is_forced, ON_ANON | ORDER4_ONLY | NO_MODULE },
 	{ "fork_and_cow", fork_and_cow, EACH },
 	{ "parts_are_unmapped", parts_are_unmapped, EACH },
 	{ "vmas_split_and_merge", vmas_split_and_merge, EACH },

@@ -160,6 +160,11 @@ static void want(const char *what, unsigned long pfn, const char *type, long lon
 	fmi_eq(number(report, "total"), total, what);
 	fmi_eq(number(report, "entire"), total, what);
 	fmi_eq(number(report, "max_page"), total, what);
+	if (mms == UNKNOWN)
+		fmi_assert(strstr(report, "\nanswer: shared truth=- ") &&
+			   !strstr(report, "\nanswer: refs truth=yes") &&
+			   !strstr(report, "\nanswer: refs truth=no"),
+			   "%s: claimed:\n%s", what, report);
 	fmi_eq(number(report, "mm"), mms, what);
 	fmi_eq(number(report, "vma"), mms, what);
 	fmi_eq(number(report, "vma_pt"), mms, what);

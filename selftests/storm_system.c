@@ -165,7 +165,30 @@ static bool op_oom(struct storm_worker *w)
 	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
+#define RECLAIM "/sys/fs/cgroup/memory.reclaim"
+
+static bool can_reclaim(void)
+{
+	return access(RECLAIM, W_OK) == 0;
+}
+
+/* Everybody is short of memory: the kernel takes what was not used lately from whom it likes. */
+static bool op_reclaim(struct storm_worker *w)
+{
+	char text[32];
+	int ret;
+
+	storm_sleep(500 + storm_rnd(w, 2000));
+	if (storm_stopping())
+		return false;
+	snprintf(text, sizeof(text), "%luK", (1 + storm_rnd(w, 16)) * pmd_size / 2048);
+	ret = write_text(RECLAIM, text);
+	/* It may not find as much as that. */
+	return ret > 0 || ret == -EAGAIN;
+}
+
 const struct storm_op storm_ops_system[] = {
+	{ "reclaim", 1, op_reclaim, can_reclaim },
 	{ "swapoff", 1, op_swapoff, can_swapoff },
 	{ "compact", 1, op_compact, NULL },
 	{ "unmerge", 1, op_unmerge, storm_has_ksm },
