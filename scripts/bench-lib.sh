@@ -9,6 +9,12 @@ record_stock_only() {
 		die "RECORD=1 is for the newest stock kernel" "give no KERNEL=, RELEASE= or FLAVOUR= with it"
 }
 
+# has_place WHAT: the document has a place for what is to be recorded of $ARCH.
+has_place() {
+	grep -q "^\.\. begin $1 $ARCH\$" "$TOP/Documentation/costs.rst" ||
+		die "Documentation/costs.rst has no place for '$1' of $ARCH"
+}
+
 # ebpf_program: builds the eBPF program and its loader. The loader needs no library: bpftool writes
 # it as C; the program is for any kernel that has its types in BTF.
 ebpf_program() {
@@ -21,14 +27,17 @@ ebpf_program() {
 }
 
 # enter_state STATE: the guest's commands that bring it into a state; $1 is then the option of
-# samples/bench that belongs to it.
+# samples/bench that belongs to it, and $source what events come from.
 # shellcheck disable=SC2016 # expanded in the guest
 enter_state() {
 	case $1 in
 	none | again) echo 'set --' ;;
 	loaded) echo 'modprobe folio_mapcount || exit; set --' ;;
 	nothing) echo 'insmod /fmi/nothing.ko selftest=0 scan=0 enable=1 || exit; set --' ;;
-	enabled) echo 'modprobe folio_mapcount selftest=0 enable=1 || exit; set -- -c' ;;
+	enabled)
+		echo 'modprobe folio_mapcount selftest=0 enable=1 || exit; set -- -c
+			source=$(sed -n "s/^backend: //p" /sys/kernel/debug/folio_mapcount/stats)'
+		;;
 	polled) echo 'modprobe folio_mapcount selftest=0 enable=1 || exit; set -- -p' ;;
 	ebpf)
 		echo '/samples/bench_ebpf >/run/ebpf & ebpf=$!
@@ -55,10 +64,13 @@ measure() {
 	local file=$1 states=$2 state commands=''
 	shift 2
 	for state in $states; do
-		commands+="$(enter_state "$state")
-			echo \"# \$(uname -r) $ARCH $state\"
+		# The eBPF program wants to know the kernel's types.
+		commands+="if [ $state != ebpf ] || [ -e /sys/kernel/btf/vmlinux ]; then
+			source=; $(enter_state "$state")
+			echo \"# \$(uname -r) $ARCH $state \$source\"
 			/samples/bench \"\$@\" $* || exit
 			$(leave_state "$state")
+		fi
 		"
 	done
 	FMI_SKIP_BUILD=1 FMI_PROGRAMS=samples FMI_EXTRA=${EXTRA:-} FMI_ICOUNT=1 FMI_NAME=bench FMI_LIMIT=${FMI_LIMIT:-7200} \
