@@ -219,6 +219,8 @@ impl Hooks {
             Arc::new(ProgressHook(tracker.clone()), GFP_KERNEL)?,
         )?;
         let rare = Self::rare(tracker)?;
+        // Not if they could not be placed anew the last time.
+        tracker.set_ends_seen(true);
         let source = Source::new(tracker)?;
         let ask = if cfg!(fmi_nothing) || tracker.is_second() || tracker.ask_sites().is_empty() {
             None
