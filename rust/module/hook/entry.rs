@@ -50,6 +50,8 @@ pub(crate) trait Handler: Send + Sync + 'static {
 #[pin_data]
 struct Inner<T: Handler> {
     handler: Arc<T>,
+    /// One of the functions.
+    ip: usize,
     #[pin]
     ops: Opaque<bindings::ftrace_ops>,
     #[pin]
@@ -79,11 +81,9 @@ impl<T: Handler> Registration<T> {
     /// `EBUSY` if ftrace is switched off, `ENOENT` if there is no function, `ENOMEM`.
     pub(crate) fn new<const N: usize>(ips: [usize; N], handler: Arc<T>) -> Result<Self> {
         let (mut there, nr) = present(ips);
-        if nr == 0 {
-            // Without a filter, every function would be hooked.
-            return Err(ENOENT);
-        }
-        let inner = KBox::pin_init(Inner::new(handler), GFP_KERNEL)?;
+        // Without a filter, every function would be hooked.
+        let first = there.first().filter(|_| nr > 0).ok_or(ENOENT)?;
+        let inner = KBox::pin_init(Inner::new(handler, *first), GFP_KERNEL)?;
         let ops = inner.ops.get();
         // SAFETY: The ops is pinned, initialised and not registered.
         let result = to_result(unsafe {
@@ -91,14 +91,18 @@ impl<T: Handler> Registration<T> {
         })
         // SAFETY: As above; on success `drop()` unregisters it.
         .and_then(|()| to_result(unsafe { bindings::register_ftrace_function(ops) }));
-        match result {
-            Ok(()) => return Ok(Self(Some(inner))),
-            // Some functions may have been patched before ftrace shut itself down.
-            Err(ENODEV) => inner.leave(),
+        let Err(e) = result else {
+            return Ok(Self(Some(inner)));
+        };
+        // SAFETY: The ops is initialised, and nobody else uses it.
+        if unsafe { (*ops).flags } & bindings::FTRACE_OPS_FL_ENABLED as usize != 0 {
+            // ftrace shut itself down while it patched the functions.
+            inner.leave();
+        } else {
             // SAFETY: The ops is not registered; this only frees its filter.
-            Err(_) => unsafe { bindings::ftrace_free_filter(ops) },
+            unsafe { bindings::ftrace_free_filter(ops) };
         }
-        result.map(|()| Self(None))
+        Err(e)
     }
 }
 
@@ -109,14 +113,14 @@ impl<T: Handler> Drop for Registration<T> {
         };
         let ops = inner.ops.get();
         // SAFETY: By the type invariant. This waits for tasks inside the trampoline.
-        match to_result(unsafe { bindings::unregister_ftrace_function(ops) }) {
+        let result = to_result(unsafe { bindings::unregister_ftrace_function(ops) });
+        // ftrace may shut itself down while it does so, too, and say nothing.
+        if result.is_ok() && !is_dead(inner.ip) {
             // SAFETY: The ops is no longer registered.
-            Ok(()) => unsafe { bindings::ftrace_free_filter(ops) },
-            // ftrace has shut itself down after a failure of its own.
-            Err(e) => {
-                pr_err!("a hook could not be removed: {e:?}\n");
-                inner.leave();
-            }
+            unsafe { bindings::ftrace_free_filter(ops) };
+        } else {
+            pr_err!("a hook could not be removed: ftrace has shut itself down\n");
+            inner.leave();
         }
     }
 }
@@ -135,9 +139,10 @@ pub(crate) fn wait_if_left() {
 }
 
 impl<T: Handler> Inner<T> {
-    fn new(handler: Arc<T>) -> impl PinInit<Self, Error> {
+    fn new(handler: Arc<T>, ip: usize) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             handler,
+            ip,
             ops <- Opaque::try_ffi_init(|slot: *mut bindings::ftrace_ops| {
                 let ops = bindings::ftrace_ops {
                     func: Some(Self::callback),
