@@ -33,13 +33,13 @@ static void same(const char *what, long long got, long long want)
 		differs("%s: got %lld, want %lld", what, got, want);
 }
 
-/* 1. The list against the page tables, the VMAs and the page flags. */
 /* Not in the page table that pagemap shows. */
 static bool hidden(const struct fmi_expect *e, int page)
 {
 	return page >= e->hidden && page < e->hidden + e->nr_hidden;
 }
 
+/* 1. The list against the page tables, the VMAs and the page flags. */
 static void check_vma(const struct fmi_expect *e, const struct ex_vma *vma)
 {
 	unsigned long nr = (vma->end - vma->start) >> pgshift;

@@ -169,22 +169,34 @@ static bool op_oom(struct storm_worker *w)
 
 static bool can_reclaim(void)
 {
-	return access(RECLAIM, W_OK) == 0;
+	return *swap_device && access(RECLAIM, W_OK) == 0;
+}
+
+/* Pages that were taken because somebody asked for it; 0 if the kernel does not say. */
+static long long stolen(void)
+{
+	static char text[1 << 16];
+	const char *line;
+
+	if (read_text("/proc/vmstat", text, sizeof(text)) <= 0)
+		return 0;
+	line = strstr(text, "\npgsteal_proactive ");
+	return line ? strtoll(strchr(line, ' '), NULL, 10) : 0;
 }
 
 /* Everybody is short of memory: the kernel takes what was not used lately from whom it likes. */
 static bool op_reclaim(struct storm_worker *w)
 {
+	long long before;
 	char text[32];
-	int ret;
 
 	storm_sleep(500 + storm_rnd(w, 2000));
 	if (storm_stopping())
 		return false;
 	snprintf(text, sizeof(text), "%luK", (1 + storm_rnd(w, 16)) * pmd_size / 2048);
-	ret = write_text(RECLAIM, text);
-	/* It may not find as much as that. */
-	return ret > 0 || ret == -EAGAIN;
+	before = stolen();
+	/* It may fail because there is not as much as that. */
+	return write_text(RECLAIM, text) > 0 || stolen() > before;
 }
 
 const struct storm_op storm_ops_system[] = {

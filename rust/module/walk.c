@@ -220,7 +220,8 @@ out:
 
 /*
  * @pud is not read again: a table that MMs share may go from there at any moment,
- * with hugetlb's own locks only. The table stays, see walk_pte_table().
+ * with hugetlb's own locks only. The table stays while preemption is off: it is
+ * freed by RCU.
  * Return: true to stop.
  */
 static bool walk_pmds(const struct fmi_walk *w, pud_t *pud, pud_t val,
