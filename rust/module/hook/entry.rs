@@ -94,7 +94,8 @@ impl<T: Handler> Registration<T> {
         let Err(e) = result else {
             return Ok(Self(Some(inner)));
         };
-        // SAFETY: The ops is initialised, and nobody else uses it.
+        // SAFETY: The ops is initialised; the registration has returned, and what may still call it does not change
+        // the flags.
         if unsafe { (*ops).flags } & bindings::FTRACE_OPS_FL_ENABLED as usize != 0 {
             // ftrace shut itself down while it patched the functions.
             inner.leave();
@@ -133,7 +134,7 @@ pub(crate) fn wait_if_left() {
         pr_err!("ftrace still calls this module, which cannot be unloaded: reboot\n");
     }
     while LEFT.load(Relaxed) {
-        // SAFETY: May be called where one may sleep.
+        // SAFETY: Loading and unloading a module is process context, without a lock that forbids to sleep.
         unsafe { bindings::msleep(10_000) };
     }
 }
@@ -159,7 +160,7 @@ impl<T: Handler> Inner<T> {
 
     /// Leaves a hook that may be called where it is, and the module that it is in.
     fn leave(self: Pin<KBox<Self>>) {
-        // SAFETY: May be called in any context.
+        // SAFETY: It only adds a reference to this module, whose code is running.
         unsafe { raw::fmi_stay_loaded() };
         LEFT.store(true, Relaxed);
         mem::forget(self);
