@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What is mapped before tracking is switched on: found, exact, whatever happens meanwhile. */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "fmi_ksft.h"
 #include "fmi_proc.h"
+#include "fmi_scan.h"
 #include "fmi_scene.h"
 #include "fmi_storm.h"
 #include "fmi_swap.h"
@@ -25,35 +21,13 @@
 
 static char text[1 << 16];
 
-static void switch_to(const char *what)
-{
-	int ret = fmi_write("enable", what);
-
-	fmi_assert(ret > 0, "enable %s: %s", what, strerror(-ret));
-}
-
-static long long number(const char *name)
-{
-	fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "scan cannot be read");
-	return text_value(text, name);
-}
-
-static void scanned(const char *want)
-{
-	char state[32];
-
-	fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "scan cannot be read");
-	fmi_assert(text_find(text, "state", state, sizeof(state)) && !strcmp(state, want),
-		   "the scan is not %s:\n%s", want, text);
-}
-
 static void enabled(struct fmi_scene *s, const char *what)
 {
 	long long adopted = fmi_stat("adopted");
 	const char *report;
 
-	switch_to("1");
-	scanned("done");
+	scan_switch("1");
+	scan_ended("done");
 	fmi_assert(fmi_stat("adopted") > adopted, "%s: nothing was adopted", what);
 	fmi_assert(fmi_covered() > 0, "nothing is tracked");
 	s_check(s, what);
@@ -64,20 +38,9 @@ static void enabled(struct fmi_scene *s, const char *what)
 	fmi_audit("all");
 }
 
-static void mapped_before(struct fmi_scene *s)
-{
-	switch_to("0");
-	if (s->kind != FMI_ANON)
-		s_open(s, s->size);
-	p_start(1);
-	s_map(s, 1, s->va, s->size, 0);
-	s_fault(s, 1, s->va);
-	s_mapped_whole(s, 1, s->va);
-}
-
 static void whole(struct fmi_scene *s)
 {
-	mapped_before(s);
+	scan_mapped_before(s);
 	enabled(s, "switched on");
 	s_munmap(s, 1, 0, 1);
 	s_check(s, "first page unmapped");
@@ -91,7 +54,7 @@ static void whole(struct fmi_scene *s)
 
 static void forked_before(struct fmi_scene *s)
 {
-	mapped_before(s);
+	scan_mapped_before(s);
 	s_fork(s, 1, 2);
 	if (s->kind != FMI_ANON)
 		ex_learn(&s->e, 2);
@@ -118,7 +81,7 @@ static void moved_before(struct fmi_scene *s)
 	const unsigned long to = s->arena + 12 * pmd_size + 3 * pgsz;
 	const unsigned long nr = s->nr / 2;
 
-	mapped_before(s);
+	scan_mapped_before(s);
 	p_mremap(1, s_page(s, 0), nr * pgsz, to, 0);
 	ex_move(&s->e, 1, s_page(s, 0), nr * pgsz, to);
 	p_mremap(1, s_page(s, s->nr - 1), pgsz, to + nr * pgsz + 5 * pgsz, 0);
@@ -135,7 +98,7 @@ static void moved_before(struct fmi_scene *s)
 /* Page cache of several processes, each at another odd address, some of it twice. */
 static void shared_at_odd_places(struct fmi_scene *s)
 {
-	mapped_before(s);
+	scan_mapped_before(s);
 	for (int who = 2; who < FMI_ACTORS; who++) {
 		const unsigned long va = s->arena + (unsigned long)(10 + who) * pmd_size +
 					 (unsigned long)who * pgsz;
@@ -162,17 +125,17 @@ static void in_a_storm(struct fmi_scene *s)
 	long long adopted = 0, stops = 0;
 
 	fmi_assert(fmi_write("reset", "stats") > 0, "reset");
-	switch_to("0");
+	scan_switch("0");
 	storm_start(s, 2);
 	for (int i = 0; i < rounds; i++) {
 		msleep(500);
 		fmi_assert(fmi_write("reset", "stats") > 0, "reset");
-		switch_to("1");
-		scanned("done");
-		fmi_eq(number("unseen_mm"), 0, "unseen_mm");
+		scan_switch("1");
+		scan_ended("done");
+		fmi_eq(scan_number("unseen_mm"), 0, "unseen_mm");
 		fmi_covered();
 		adopted += fmi_stat("adopted");
-		stops += number("stops");
+		stops += scan_number("stops");
 		fmi_audit("all");
 		if (!fmi_stat("blind_calls"))
 			fmi_eq(fmi_stat("lost"), 0, "lost");
@@ -180,7 +143,7 @@ static void in_a_storm(struct fmi_scene *s)
 		fmi_eq(fmi_stat("inconsistent"), 0, "inconsistent");
 		fmi_eq(fmi_stat("mismatches"), 0, "mismatches");
 		if (i < rounds - 1)
-			switch_to("0");
+			scan_switch("0");
 	}
 	storm_pause();
 	fmi_assert(fmi_covered() > 0, "nothing is tracked");
@@ -209,7 +172,7 @@ static void killed(struct fmi_scene *s)
 	unsigned int seed = 1;
 	int nr = 0;
 
-	mapped_before(s);
+	scan_mapped_before(s);
 	for (int i = 0; i < 20; i++) {
 		pid_t pid = fork();
 		int status;
@@ -229,13 +192,13 @@ static void killed(struct fmi_scene *s)
 	}
 	fmi_note("%d of 20 scans were interrupted", nr);
 	fmi_assert(nr > 0, "no scan was interrupted");
-	switch_to("1");
+	scan_switch("1");
 	fmi_assert(fmi_write("scan", "1") > 0, "scan");
-	scanned("done");
+	scan_ended("done");
 	fmi_assert(fmi_covered() > 0, "nothing is tracked");
 	s_check(s, "after all");
-	switch_to("0");
-	switch_to("1");
+	scan_switch("0");
+	scan_switch("1");
 }
 
 /* A page table for each PMD, which takes the scan a while. */
@@ -260,7 +223,7 @@ static void ended_by_a_signal(struct fmi_scene *s)
 	const int others = 3;
 	int nr = 0;
 
-	mapped_before(s);
+	scan_mapped_before(s);
 	for (int i = 0; i < 12; i++) {
 		const long long lost = fmi_stat("lost");
 		double end = now_seconds() + 20;
@@ -272,7 +235,7 @@ static void ended_by_a_signal(struct fmi_scene *s)
 			p_start(who);
 			fmi_eq(p_call(who, do_map_tables, 1024 * pmd_size, 0, 0, 0), 0, "mmap");
 		}
-		switch_to("0");
+		scan_switch("0");
 		pid = fork();
 		fmi_assert(pid >= 0, "fork: %s", strerror(errno));
 		if (pid == 0)
@@ -306,90 +269,9 @@ static void refused(struct fmi_scene *s)
 	(void)s;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		fmi_eq(fmi_write("scan", bad[i]), -EINVAL, bad[i]);
-	switch_to("0");
+	scan_switch("0");
 	fmi_eq(fmi_write("scan", "1"), -ENODEV, "switched off");
-	switch_to("1");
-}
-
-struct reader {
-	int pagemap;
-	void *page;	/* a write to it waits */
-	unsigned long at;
-	pthread_t thread;
-};
-
-static void *read_pagemap(void *arg)
-{
-	struct reader *r = arg;
-
-	/* The MM is referenced until the result has been stored. */
-	if (pread(r->pagemap, r->page, 8, (off_t)(r->at / pgsz * 8)) != 8)
-		perror("# pagemap");
-	return NULL;
-}
-
-static int missing_pages(void *page)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range = { .start = (unsigned long)page, .len = pgsz },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
-		fmi_skip("no userfaultfd");
-	fmi_assert(!ioctl(uffd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER: %s", strerror(errno));
-	return uffd;
-}
-
-/* An MM that somebody uses, and no task has any more: it cannot be found by its task. */
-static void unseen(struct fmi_scene *s)
-{
-	struct reader r = { .at = s->va };
-	struct uffdio_zeropage zero = { .range = { .len = pgsz } };
-	char path[64], line[128];
-	struct uffd_msg msg;
-	long long lost;
-	int uffd;
-
-	mapped_before(s);
-	p_start(2);
-	s_map(s, 2, s->va, s->size, 0);
-	p_read(2, s->va, 1);
-	ex_learn(&s->e, 2);
-	r.page = mmap(NULL, pgsz, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	fmi_assert(r.page != MAP_FAILED, "mmap: %s", strerror(errno));
-	uffd = missing_pages(r.page);
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", p_pid(2));
-	r.pagemap = open(path, O_RDONLY | O_CLOEXEC);
-	fmi_assert(r.pagemap >= 0, "%s: %s", path, strerror(errno));
-	fmi_assert(!pthread_create(&r.thread, NULL, read_pagemap, &r), "pthread_create");
-	/* Until the fault is there, the reader has not begun. */
-	fmi_assert(read(uffd, &msg, sizeof(msg)) == sizeof(msg), "no fault: %s", strerror(errno));
-	p_exit(2);
-	lost = fmi_stat("lost_unseen_mm");
-
-	switch_to("1");
-	scanned("done");
-	fmi_eq(number("unseen_mm"), 1, "unseen_mm");
-	snprintf(line, sizeof(line), "untracked: pfn=%lu order=%u type=%s reason=unseen_mm\n",
-		 s->e.pfn, s->order, kind_name(s->kind));
-	fmi_assert(strstr(text, line), "no line '%s' in\n%s", line, text);
-	fmi_assert(number("coverage_unseen_mm") > 0, "%s", text);
-	fmi_eq(fmi_stat("lost_unseen_mm"), lost + 1, "lost_unseen_mm");
-
-	zero.range.start = (unsigned long)r.page;
-	fmi_assert(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE: %s", strerror(errno));
-	pthread_join(r.thread, NULL);
-	close(r.pagemap);
-	ex_exit(&s->e, 2);
-	/* Now that the MM is gone, the next scan finds all there is. */
-	fmi_assert(fmi_write("scan", "1") > 0, "scan");
-	fmi_eq(number("unseen_mm"), 0, "unseen_mm");
-	fmi_assert(fmi_covered() > 0, "nothing is tracked");
-	s_check(s, "the MM is gone");
-	fmi_assert(fmi_write("reset", "stats") > 0, "reset");
+	scan_switch("1");
 }
 
 static void run_on(pid_t pid, int cpu)
@@ -456,7 +338,7 @@ static void exiting(struct fmi_scene *s)
 	fmi_assert(runs != MAP_FAILED, "no memory");
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		fmi_skip("one processor");
-	mapped_before(s);
+	scan_mapped_before(s);
 	p_start(2);
 	s_map(s, 2, s->va, s->size, 0);
 	p_read(2, s->va, 1);
@@ -485,12 +367,12 @@ static void exiting(struct fmi_scene *s)
 	if (!helper)
 		let_go(other);
 
-	switch_to("1");
+	scan_switch("1");
 	fmi_eq(waitpid(helper, NULL, WNOHANG), helper, "the scan did not wait: its helper");
 	waitpid(other, NULL, 0);
-	scanned("done");
-	fmi_eq(number("unseen_mm"), 0, "unseen_mm");
-	fmi_eq(number("attempts"), 1, "attempts");
+	scan_ended("done");
+	fmi_eq(scan_number("unseen_mm"), 0, "unseen_mm");
+	fmi_eq(scan_number("attempts"), 1, "attempts");
 	p_gone(2);
 	ex_exit(&s->e, 2);
 	fmi_assert(fmi_covered() > 0, "nothing is tracked");
@@ -504,7 +386,6 @@ static const struct fmi_test tests[] = {
 	{ "shared_at_odd_places", shared_at_odd_places, (ON_SHMEM | ON_FILE) | NOT_ORDER1 },
 	{ "killed", killed, ON_ANON | PMD_ONLY },
 	{ "ended_by_a_signal", ended_by_a_signal, (ON_ANON | ON_SHMEM) | ORDER4_ONLY | LONG },
-	{ "unseen", unseen, ON_SHMEM | ORDER4_ONLY },
 	{ "exiting", exiting, ON_SHMEM | ORDER4_ONLY | LONG },
 	{ "refused", refused, ON_ONCE },
 	{ "in_a_storm", in_a_storm, ON_ONCE | LONG },

@@ -27,6 +27,21 @@ module_param(fault_no_stack, uint, 0600);
 MODULE_PARM_DESC(fault_no_stack,
 		 "The process of this pid has no return stack: hooks with exit do not see it (0: none)");
 
+static unsigned int fault_no_search;
+module_param(fault_no_search, uint, 0600);
+MODULE_PARM_DESC(fault_no_search,
+		 "Scans do not look for MMs in the reverse maps of folios (0: they do)");
+
+/**
+ * fmi_fault_no_search - whether scans shall not look for MMs in reverse maps
+ *
+ * Context: any.
+ */
+bool fmi_fault_no_search(void)
+{
+	return READ_ONCE(fault_no_search);
+}
+
 /**
  * fmi_fault_no_stack - whether hooks with exit shall not see the running task
  *

@@ -7,5 +7,6 @@
 
 unsigned int fmi_fault_times(bool second);
 bool fmi_fault_no_stack(void);
+bool fmi_fault_no_search(void);
 
 #endif

@@ -14,3 +14,9 @@ pub(crate) fn no_stack() -> bool {
     // SAFETY: May be called in any context.
     unsafe { crate::raw::fmi_fault_no_stack() }
 }
+
+/// Returns whether scans shall not look for MMs in the reverse maps of folios.
+pub(crate) fn no_search() -> bool {
+    // SAFETY: May be called in any context.
+    unsafe { crate::raw::fmi_fault_no_search() }
+}

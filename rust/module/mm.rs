@@ -140,18 +140,50 @@ impl MmRef {
 pub(crate) struct MmStruct(NonNull<bindings::mm_struct>);
 
 impl MmStruct {
-    /// Returns the MM of every process, each once.
+    /// Returns the MM of every process, each once, sorted by identity.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn all() -> Result<KVVec<Self>> {
-        let mut room = 256;
+        // SAFETY: `fmi_collect_mms()` stores references, as many as there is room for, and returns how
+        // many there would have been.
+        unsafe { Self::collect(256, |mms, room| Ok(raw::fmi_collect_mms(mms, room))) }
+    }
+
+    /// Returns the MM of every VMA in the reverse map of a folio, each once, sorted by identity. A task need
+    /// not have it; it need not map any page of the folio. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is no folio at `pfn`, or it has no reverse map; `EAGAIN` if it is locked, or the
+    /// lock of its reverse map could not be had; `ENOMEM`.
+    pub(crate) fn all_of_folio(pfn: u64) -> Result<KVVec<Self>> {
+        let collect = |mms, room| {
+            let mut found = 0;
+            // SAFETY: Any pfn may be asked for, and there is room for `room` pointers.
+            to_result(unsafe { raw::fmi_rmap_mms(pfn as usize, mms, room, &mut found) })?;
+            Ok(found)
+        };
+        // SAFETY: Where `fmi_rmap_mms()` succeeds, it stores references, as many as there is room for, and
+        // says how many there would have been; where it fails, none.
+        unsafe { Self::collect(64, collect) }
+    }
+
+    /// Returns what `collect` stores in an array with room for that many, each once, sorted by identity.
+    ///
+    /// # Safety
+    ///
+    /// `collect` must store that many valid pointers, each with a reference, as it returns, or as there is
+    /// room for; none if it fails.
+    unsafe fn collect(
+        mut room: usize,
+        collect: impl Fn(*mut *mut bindings::mm_struct, usize) -> Result<usize>,
+    ) -> Result<KVVec<Self>> {
         loop {
             let mut found = KVVec::<*mut bindings::mm_struct>::with_capacity(room, GFP_KERNEL)?;
-            // SAFETY: There is room for `room` pointers.
-            let nr = unsafe { raw::fmi_collect_mms(found.as_mut_ptr(), room) };
-            // SAFETY: That many were stored.
+            let nr = collect(found.as_mut_ptr(), room)?;
+            // SAFETY: That many were stored, by the safety requirements of this function.
             unsafe { found.inc_len(nr.min(room)) };
             // SAFETY: The elements are pointers, which are compared as such.
             unsafe {
@@ -166,7 +198,7 @@ impl MmStruct {
             let mut refs = KVVec::with_capacity(nr.min(room), GFP_KERNEL);
             for mm in found.iter().copied() {
                 let Some(mm) = NonNull::new(mm) else { continue };
-                // INVARIANT: `fmi_collect_mms()` took this reference.
+                // INVARIANT: `collect` took this reference.
                 let mm = Self(mm);
                 if let Ok(refs) = &mut refs {
                     // Cannot fail: the room is there.
@@ -191,6 +223,12 @@ impl MmStruct {
     /// Returns the address of the structure as an identity.
     pub(crate) fn id(&self) -> usize {
         self.0.as_ptr() as usize
+    }
+
+    /// Returns whether nobody uses it any more: its page tables are gone, or about to go.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        // SAFETY: Valid by the type invariant.
+        !unsafe { raw::fmi_mm_has_users(self.0.as_ptr()) }
     }
 
     /// Returns a reference to the users, unless they are gone.

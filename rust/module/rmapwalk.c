@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How many VMAs a walk over the reverse map visits: none of the kernel's own
- * walks is exported, and neither are the iterators of the interval trees.
+ * The VMAs that a walk over the reverse map visits, and their MMs: none of the
+ * kernel's own walks is exported, and neither are the iterators of the interval
+ * trees.
  */
 #include <linux/delay.h>
 #include <linux/fs.h>
@@ -11,6 +12,7 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include "compat.h"
 #include "rmapwalk.h"
 
@@ -39,6 +41,12 @@ static inline unsigned long fmi_avc_last(struct anon_vma_chain *avc)
 INTERVAL_TREE_DEFINE(struct anon_vma_chain, rb, unsigned long,
 		     rb_subtree_last, fmi_avc_first, fmi_avc_last,
 		     static inline, fmi_avc_tree)
+
+/* What is done with each VMA, under the lock of the anon_vma or i_mmap. */
+struct fmi_rmap_visitor {
+	void (*visit)(struct fmi_rmap_visitor *v, struct vm_area_struct *vma);
+	unsigned long active;	/* anon_vma->num_active_vmas */
+};
 
 /*
  * Locks the anon_vma of a locked folio for reading, as
@@ -81,7 +89,7 @@ static struct anon_vma *lock_anon_vma(struct folio *folio)
 	return ERR_PTR(-EAGAIN);
 }
 
-static int anon_vmas(struct folio *folio, struct fmi_rmap_vmas *vmas)
+static int anon_vmas(struct folio *folio, struct fmi_rmap_visitor *v)
 {
 	pgoff_t first = folio->index;
 	pgoff_t last = first + folio_nr_pages(folio) - 1;
@@ -92,17 +100,17 @@ static int anon_vmas(struct folio *folio, struct fmi_rmap_vmas *vmas)
 		return PTR_ERR(anon_vma);
 	if (!anon_vma)
 		return -ENOENT;
-	vmas->active = anon_vma->num_active_vmas;
+	v->active = anon_vma->num_active_vmas;
 	for (avc = fmi_avc_tree_iter_first(&anon_vma->rb_root, first, last);
 	     avc; avc = fmi_avc_tree_iter_next(avc, first, last)) {
-		vmas->nr++;
+		v->visit(v, avc->vma);
 		cond_resched();
 	}
 	up_read(&anon_vma->root->rwsem);
 	return 0;
 }
 
-static int file_vmas(struct folio *folio, struct fmi_rmap_vmas *vmas)
+static int file_vmas(struct folio *folio, struct fmi_rmap_visitor *v)
 {
 	pgoff_t first = folio->index;
 	pgoff_t last = first + folio_nr_pages(folio) - 1;
@@ -114,11 +122,44 @@ static int file_vmas(struct folio *folio, struct fmi_rmap_vmas *vmas)
 	i_mmap_lock_read(mapping);
 	for (vma = fmi_vma_tree_iter_first(&mapping->i_mmap, first, last);
 	     vma; vma = fmi_vma_tree_iter_next(vma, first, last)) {
-		vmas->nr++;
+		v->visit(v, vma);
 		cond_resched();
 	}
 	i_mmap_unlock_read(mapping);
 	return 0;
+}
+
+/* Visits the VMAs of a folio that is locked. */
+static int visit_vmas(struct folio *folio, struct fmi_rmap_visitor *v)
+{
+	return folio_test_anon(folio) ? anon_vmas(folio, v) : file_vmas(folio, v);
+}
+
+/* The folio that a page belongs to, with a reference. */
+static struct folio *folio_get_at(unsigned long pfn)
+{
+	struct page *page = pfn_to_online_page(pfn);
+	struct folio *folio;
+
+	if (!page)
+		return NULL;
+	folio = page_folio(page);
+	if (!folio_try_get(folio))
+		return NULL;
+	if (page_folio(page) == folio)
+		return folio;
+	folio_put(folio);
+	return NULL;
+}
+
+struct counting {
+	struct fmi_rmap_visitor v;
+	unsigned long nr;
+};
+
+static void count_vma(struct fmi_rmap_visitor *v, struct vm_area_struct *vma)
+{
+	container_of(v, struct counting, v)->nr++;
 }
 
 /**
@@ -135,19 +176,13 @@ static int file_vmas(struct folio *folio, struct fmi_rmap_vmas *vmas)
 int fmi_rmap_vmas(unsigned long pfn, unsigned int order,
 		  struct fmi_rmap_vmas *vmas)
 {
-	struct page *page = pfn_to_online_page(pfn);
-	struct folio *folio;
+	struct counting c = { .v.visit = count_vma };
+	struct folio *folio = folio_get_at(pfn);
 	int ret;
 
 	memset(vmas, 0, sizeof(*vmas));
-	if (!page)
+	if (!folio)
 		return -ENOENT;
-	folio = page_folio(page);
-	if (!folio_try_get(folio))
-		return -ENOENT;
-	ret = -ENOENT;
-	if (page_folio(page) != folio)
-		goto put;
 	ret = folio_lock_killable(folio);
 	if (ret)
 		goto put;
@@ -157,12 +192,68 @@ int fmi_rmap_vmas(unsigned long pfn, unsigned int order,
 	else if (folio_test_hugetlb(folio) || folio_test_ksm(folio) ||
 		 folio_is_zone_device(folio))
 		ret = -EINVAL;
-	else if (vmas->anon)
-		ret = anon_vmas(folio, vmas);
 	else
-		ret = file_vmas(folio, vmas);
+		ret = visit_vmas(folio, &c.v);
+	vmas->nr = c.nr;
+	vmas->active = c.v.active;
 	folio_unlock(folio);
 put:
+	folio_put(folio);
+	return ret;
+}
+
+struct collecting {
+	struct fmi_rmap_visitor v;
+	struct mm_struct **mms;
+	size_t room;
+	size_t found;
+};
+
+/* A VMA that is in a reverse map has an MM. */
+static void collect_mm(struct fmi_rmap_visitor *v, struct vm_area_struct *vma)
+{
+	struct collecting *c = container_of(v, struct collecting, v);
+
+	if (c->found < c->room) {
+		mmgrab(vma->vm_mm);
+		c->mms[c->found] = vma->vm_mm;
+	}
+	c->found++;
+}
+
+/**
+ * fmi_rmap_mms - take a reference to each MM in the reverse map of a folio
+ * @pfn: a page of the folio
+ * @mms: result; the same MM may appear more than once
+ * @room: capacity of @mms
+ * @found: result, the number found; only the first @room are stored, each with a
+ *	reference on the structure
+ *
+ * These are the MMs of VMAs that cover any of the folio's range: among them all that
+ * map it, whether a task has them or not.
+ *
+ * Context: may sleep; takes the locks of fmi_rmap_vmas(), that of the folio only if
+ * nobody else has it.
+ * Return: 0; -EAGAIN if the folio is locked, or its anon_vma was always being changed;
+ * -ENOENT if there is no folio, or it has no reverse map.
+ */
+int fmi_rmap_mms(unsigned long pfn, struct mm_struct **mms, size_t room,
+		 size_t *found)
+{
+	struct collecting c = {
+		.v.visit = collect_mm, .mms = mms, .room = room,
+	};
+	struct folio *folio = folio_get_at(pfn);
+	int ret = -EAGAIN;
+
+	*found = 0;
+	if (!folio)
+		return -ENOENT;
+	if (folio_trylock(folio)) {
+		ret = folio_test_ksm(folio) ? -ENOENT : visit_vmas(folio, &c.v);
+		folio_unlock(folio);
+	}
+	*found = c.found;
 	folio_put(folio);
 	return ret;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Which VMAs a walk over the reverse map of a folio visits. */
+/* Which VMAs a walk over the reverse map of a folio visits, and of which MMs. */
 #ifndef FMI_RMAPWALK_H
 #define FMI_RMAPWALK_H
 
 #include <linux/types.h>
+
+struct mm_struct;
 
 /**
  * struct fmi_rmap_vmas - what the reverse map of a folio says
@@ -19,5 +21,7 @@ struct fmi_rmap_vmas {
 
 int fmi_rmap_vmas(unsigned long pfn, unsigned int order,
 		  struct fmi_rmap_vmas *vmas);
+int fmi_rmap_mms(unsigned long pfn, struct mm_struct **mms, size_t room,
+		 size_t *found);
 
 #endif

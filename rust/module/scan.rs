@@ -9,7 +9,8 @@
 //! machine is stopped for a few of them. Equal: tracked from then on. Not: some MM was not seen.
 //!
 //! A child of fork need not be scanned: the walk behind fork takes in all that it maps. One that was
-//! about to begin when the list of MMs was made is in the list of the next pass.
+//! about to begin when the list of MMs was made is in the list of the next pass, or, like any MM that no
+//! task leads to, in the reverse map of the folio that it maps.
 
 use kernel::{
     new_mutex,
@@ -32,6 +33,8 @@ use fmi_model::{
     LostReason, //
 };
 
+mod known;
+
 use crate::{
     coverage::Coverage,
     hook::args::Vma,
@@ -53,6 +56,8 @@ use crate::{
     who::Leaving, //
 };
 
+use known::Known;
+
 /// Most times that a list of MMs is made.
 const MAX_PASSES: u64 = 4;
 
@@ -66,8 +71,11 @@ const MAX_ROUNDS: u32 = 64;
 /// somebody who still has the last reference to an MM without tasks may let it go.
 const PATIENCE: u32 = 40;
 
-/// Longest time, in milliseconds, that is waited for tasks that leave their MMs: it has no task any
-/// more, and still maps what it has not zapped yet.
+/// Rounds from one look at the reverse maps of the folios whose counters differ to the next.
+const SEARCH_EVERY: u32 = 8;
+
+/// Longest time, in milliseconds, that is waited for MMs that are taken down: no task has them any
+/// more, and they still map what has not been zapped yet.
 const LEAVING_MS: i64 = 20_000;
 
 /// VMAs that may be looked at under one hold of the mmap lock.
@@ -134,6 +142,8 @@ pub(crate) struct Numbers {
     pub(crate) mms: u64,
     /// Those of them that are done.
     pub(crate) mms_done: u64,
+    /// MMs found in reverse maps, because no task had led to them, and gone through.
+    pub(crate) mms_by_rmap: u64,
     /// Page tables looked into.
     pub(crate) tables: u64,
     /// Times that the machine was stopped.
@@ -155,6 +165,7 @@ pub(crate) struct Scan {
     passes: Atomic<u64>,
     mms: Atomic<u64>,
     mms_done: Atomic<u64>,
+    mms_by_rmap: Atomic<u64>,
     tables: Atomic<u64>,
     stops: Atomic<u64>,
     unseen: Atomic<u64>,
@@ -171,6 +182,7 @@ impl Scan {
             passes: Atomic::new(0),
             mms: Atomic::new(0),
             mms_done: Atomic::new(0),
+            mms_by_rmap: Atomic::new(0),
             tables: Atomic::new(0),
             stops: Atomic::new(0),
             unseen: Atomic::new(0),
@@ -195,6 +207,7 @@ impl Scan {
             passes: self.passes.load(Relaxed),
             mms: self.mms.load(Relaxed),
             mms_done: self.mms_done.load(Relaxed),
+            mms_by_rmap: self.mms_by_rmap.load(Relaxed),
             tables: self.tables.load(Relaxed),
             stops: self.stops.load(Relaxed),
             unseen: self.unseen.load(Relaxed),
@@ -224,6 +237,7 @@ impl Scan {
             &self.passes,
             &self.mms,
             &self.mms_done,
+            &self.mms_by_rmap,
             &self.tables,
             &self.stops,
             &self.unseen,
@@ -313,19 +327,13 @@ impl Walker<'_> {
 
     fn all(&self) -> Result {
         self.scan.set_progress(Progress::Scanning);
-        // The references keep an address from becoming that of another MM.
-        let mut lists: KVec<KVVec<MmStruct>> = KVec::new();
+        let mut known = Known::default();
         for _ in 0..MAX_PASSES {
             self.scan.passes.fetch_add(1, Relaxed);
             let list = MmStruct::all()?;
-            let known = |mm: &MmStruct| {
-                lists
-                    .iter()
-                    .any(|list| list.binary_search_by_key(&mm.id(), MmStruct::id).is_ok())
-            };
-            let nr = list.iter().filter(|mm| !known(mm)).count();
+            let nr = list.iter().filter(|mm| !known.has(mm)).count();
             self.scan.mms.fetch_add(nr as u64, Relaxed);
-            for mm in list.iter().filter(|mm| !known(mm)) {
+            for mm in list.iter().filter(|mm| !known.has(mm)) {
                 self.mm(mm)?;
                 self.scan.mms_done.fetch_add(1, Relaxed);
                 if self.stopped() {
@@ -335,13 +343,13 @@ impl Walker<'_> {
             if nr == 0 {
                 break;
             }
-            lists.push(list, GFP_KERNEL)?;
+            known.add(list)?;
         }
         self.scan.set_progress(Progress::Settling);
-        self.settle()
+        self.settle(&mut known)
     }
 
-    /// Goes through the page tables of an MM, unless it is exiting.
+    /// Goes through the page tables of an MM, unless it is being taken down.
     fn mm(&self, mm: &MmStruct) -> Result {
         let Some(mm) = mm.users() else { return Ok(()) };
         let mut addr = 0;
@@ -426,23 +434,69 @@ impl Walker<'_> {
         adoption.unwrap_or(Adoption::Gone)
     }
 
+    /// Goes through the MMs that map folios which are still learning and that no task has led to; returns
+    /// whether some of those folios may be mapped by an MM that is being taken down.
+    ///
+    /// Such MMs are those that a process uses without being of it, those of which the last task has gone, and those
+    /// that a fork makes which began before its calls were seen: it may be held up for long before its
+    /// task exists.
+    fn search(&self, list: &[u64], known: &mut Known) -> Result<bool> {
+        #[cfg(fmi_faults)]
+        if crate::faults::no_search() {
+            return Ok(false);
+        }
+        let mut wait = false;
+        for pfn in list.iter().copied() {
+            pause()?;
+            let mms = match MmStruct::all_of_folio(pfn) {
+                Ok(mms) => mms,
+                Err(e) if e == ENOMEM => return Err(e),
+                Err(e) => {
+                    wait |= e == EAGAIN;
+                    continue;
+                }
+            };
+            let mut new = KVVec::new();
+            for mm in mms {
+                wait |= mm.is_abandoned();
+                if !known.has(&mm) {
+                    new.push(mm, GFP_KERNEL)?;
+                }
+            }
+            for mm in new.iter() {
+                self.mm(mm)?;
+                self.scan.mms_by_rmap.fetch_add(1, Relaxed);
+                if self.stopped() {
+                    return Ok(false);
+                }
+            }
+            known.add(new)?;
+        }
+        Ok(wait)
+    }
+
     /// Adopts what is known as a whole.
     ///
     /// A folio whose counters differ is given up; one that a copy is busy with is tried again.
-    fn settle(&self) -> Result {
+    fn settle(&self, known: &mut Known) -> Result {
         // MMs that were scanned or that fork made later are known. So whoever maps unseen is leaving now, or
-        // has no task at all.
+        // no task leads to it.
         let mut leaving = Leaving::now()?;
         let start = Instant::<Monotonic>::now();
-        let mut round = 0;
+        let (mut round, mut turn, mut goes) = (0u32, 0u32, false);
         while round < MAX_ROUNDS {
             let list = self.learning()?;
             if list.is_empty() || self.stopped() {
                 break;
             }
             pause()?;
-            let gone = !leaving.any() || start.elapsed().as_millis() >= LEAVING_MS;
-            round = if gone { round.saturating_add(1) } else { 0 };
+            turn = turn.wrapping_add(1);
+            if turn % SEARCH_EVERY == 0 {
+                goes = self.search(&list, known)?;
+            }
+            let late = start.elapsed().as_millis() >= LEAVING_MS;
+            let wait = (leaving.any() || goes) && !late;
+            round = if wait { 0 } else { round.saturating_add(1) };
             quiesce::wait_for_calls();
             let mut busy = KVVec::with_capacity(list.len(), GFP_KERNEL)?;
             for pfn in list.iter().copied() {

@@ -79,6 +79,7 @@ impl File<Control> for ScanFile {
             ("passes", numbers.passes),
             ("mms", numbers.mms),
             ("mms_done", numbers.mms_done),
+            ("mms_by_rmap", numbers.mms_by_rmap),
             ("page_tables", numbers.tables),
             ("stops", numbers.stops),
             ("unseen_mm", numbers.unseen),

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "fmi_scan.h"
+
+#include <string.h>
+
+#include "fmi_ksft.h"
+#include "fmi_proc.h"
+#include "fmi_scene.h"
+#include "fmi_util.h"
+
+char scan_text[1 << 16];
+
+void scan_switch(const char *to)
+{
+	int ret = fmi_write("enable", to);
+
+	fmi_assert(ret > 0, "enable %s: %s", to, strerror(-ret));
+}
+
+long long scan_number(const char *name)
+{
+	fmi_assert(fmi_read("scan", scan_text, sizeof(scan_text)) > 0, "scan cannot be read");
+	return text_value(scan_text, name);
+}
+
+void scan_ended(const char *want)
+{
+	char state[32];
+
+	fmi_assert(fmi_read("scan", scan_text, sizeof(scan_text)) > 0, "scan cannot be read");
+	fmi_assert(text_find(scan_text, "state", state, sizeof(state)) && !strcmp(state, want),
+		   "the scan is not %s:\n%s", want, scan_text);
+}
+
+void scan_mapped_before(struct fmi_scene *s)
+{
+	scan_switch("0");
+	if (s->kind != FMI_ANON)
+		s_open(s, s->size);
+	p_start(1);
+	s_map(s, 1, s->va, s->size, 0);
+	s_fault(s, 1, s->va);
+	s_mapped_whole(s, 1, s->va);
+}
