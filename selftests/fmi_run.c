@@ -106,7 +106,7 @@ static long long lost_by_error(void)
 	long long lost = fmi_stat("lost");
 
 	if (fmi_stat("blind_calls"))
-		lost -= fmi_stat("lost_window") + fmi_stat("lost_unseen_mm");
+		lost -= fmi_stat("lost_window");
 	return lost;
 }
 

@@ -43,7 +43,7 @@ static long do_barrier(unsigned long page, unsigned long a, unsigned long b, uns
 	if (mmap((void *)page, pgsz, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 		return -errno;
-	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &reg))
 		return -errno;
 	return uffd;
@@ -78,7 +78,7 @@ static void barrier_reached(const struct barrier *b)
 	struct pollfd fd = { .fd = b->uffd, .events = POLLIN };
 	struct uffd_msg msg;
 
-	fmi_assert(poll(&fd, 1, 10000) == 1, "nobody waits at the page");
+	fmi_assert(poll(&fd, 1, 60000) == 1, "nobody waits at the page");
 	fmi_assert(read(b->uffd, &msg, sizeof(msg)) == sizeof(msg), "no fault: %s",
 		   strerror(errno));
 	fmi_eq(msg.event, UFFD_EVENT_PAGEFAULT, "event");
@@ -215,11 +215,8 @@ static void being_forked(struct fmi_scene *s)
 	scan_switch("1");
 	scan_ended("done");
 	fmi_eq(scan_number("unseen_mm"), 0, "unseen_mm");
-	if (s->kind == FMI_ANON) {
-		fmi_assert(scan_number("mms_by_rmap") > 0, "no MM was found by its folio:\n%s",
-			   scan_text);
-		mapped_by_two(s);
-	}
+	fmi_assert(scan_number("mms_by_rmap") > 0, "no MM was found by its folio:\n%s", scan_text);
+	mapped_by_two(s);
 	barrier_open(&b);
 	pid = p_answer(1);
 	fmi_assert(pid > 0, "clone3: %s", strerror((int)-pid));

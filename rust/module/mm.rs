@@ -225,12 +225,6 @@ impl MmStruct {
         self.0.as_ptr() as usize
     }
 
-    /// Returns whether nobody uses it any more: its page tables are gone, or about to go.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        // SAFETY: Valid by the type invariant.
-        !unsafe { raw::fmi_mm_has_users(self.0.as_ptr()) }
-    }
-
     /// Returns a reference to the users, unless they are gone.
     pub(crate) fn users(&self) -> Option<MmRef> {
         // SAFETY: Valid by the type invariant.

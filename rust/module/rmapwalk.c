@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <linux/interval_tree_generic.h>
 #include <linux/memory_hotplug.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
@@ -16,8 +17,9 @@
 #include "compat.h"
 #include "rmapwalk.h"
 
-/* Attempts to lock an anon_vma, a millisecond apart. */
+/* Attempts to lock an anon_vma, a millisecond apart: for a report; for one folio of many. */
 #define ANON_VMA_TRIES	1000
+#define ANON_VMA_FEW	4
 
 static inline unsigned long fmi_vma_first(struct vm_area_struct *vma)
 {
@@ -46,6 +48,8 @@ INTERVAL_TREE_DEFINE(struct anon_vma_chain, rb, unsigned long,
 struct fmi_rmap_visitor {
 	void (*visit)(struct fmi_rmap_visitor *v, struct vm_area_struct *vma);
 	unsigned long active;	/* anon_vma->num_active_vmas */
+	int tries;		/* to lock the anon_vma */
+	bool try_i_mmap;	/* do not wait for the i_mmap */
 };
 
 /*
@@ -55,11 +59,9 @@ struct fmi_rmap_visitor {
  *
  * Return: NULL if the folio is not mapped, or -EAGAIN.
  */
-static struct anon_vma *lock_anon_vma(struct folio *folio)
+static struct anon_vma *lock_anon_vma(struct folio *folio, int tries)
 {
-	int tries;
-
-	for (tries = 0; tries < ANON_VMA_TRIES; tries++) {
+	for (; tries > 0; tries--) {
 		struct anon_vma *anon_vma, *root;
 		unsigned long mapping;
 
@@ -93,7 +95,7 @@ static int anon_vmas(struct folio *folio, struct fmi_rmap_visitor *v)
 {
 	pgoff_t first = folio->index;
 	pgoff_t last = first + folio_nr_pages(folio) - 1;
-	struct anon_vma *anon_vma = lock_anon_vma(folio);
+	struct anon_vma *anon_vma = lock_anon_vma(folio, v->tries);
 	struct anon_vma_chain *avc;
 
 	if (IS_ERR(anon_vma))
@@ -119,7 +121,11 @@ static int file_vmas(struct folio *folio, struct fmi_rmap_visitor *v)
 
 	if (!mapping)
 		return -ENOENT;
-	i_mmap_lock_read(mapping);
+	if (!i_mmap_trylock_read(mapping)) {
+		if (v->try_i_mmap)
+			return -EAGAIN;
+		i_mmap_lock_read(mapping);
+	}
 	for (vma = fmi_vma_tree_iter_first(&mapping->i_mmap, first, last);
 	     vma; vma = fmi_vma_tree_iter_next(vma, first, last)) {
 		v->visit(v, vma);
@@ -135,21 +141,30 @@ static int visit_vmas(struct folio *folio, struct fmi_rmap_visitor *v)
 	return folio_test_anon(folio) ? anon_vmas(folio, v) : file_vmas(folio, v);
 }
 
-/* The folio that a page belongs to, with a reference. */
+/* The folio that a page belongs to, also one of device memory, with a reference. */
 static struct folio *folio_get_at(unsigned long pfn)
 {
 	struct page *page = pfn_to_online_page(pfn);
+	struct dev_pagemap *pgmap = NULL;
 	struct folio *folio;
 
-	if (!page)
-		return NULL;
+	if (!page) {
+		pgmap = get_dev_pagemap(pfn);
+		if (!pgmap)
+			return NULL;
+		page = pfn_to_page(pfn);
+	}
 	folio = page_folio(page);
-	if (!folio_try_get(folio))
-		return NULL;
-	if (page_folio(page) == folio)
-		return folio;
-	folio_put(folio);
-	return NULL;
+	if (folio_try_get(folio)) {
+		if (page_folio(page) != folio) {
+			folio_put(folio);
+			folio = NULL;
+		}
+	} else {
+		folio = NULL;
+	}
+	put_dev_pagemap(pgmap);
+	return folio;
 }
 
 struct counting {
@@ -176,7 +191,7 @@ static void count_vma(struct fmi_rmap_visitor *v, struct vm_area_struct *vma)
 int fmi_rmap_vmas(unsigned long pfn, unsigned int order,
 		  struct fmi_rmap_vmas *vmas)
 {
-	struct counting c = { .v.visit = count_vma };
+	struct counting c = { .v.visit = count_vma, .v.tries = ANON_VMA_TRIES };
 	struct folio *folio = folio_get_at(pfn);
 	int ret;
 
@@ -232,16 +247,17 @@ static void collect_mm(struct fmi_rmap_visitor *v, struct vm_area_struct *vma)
  * These are the MMs of VMAs that cover any of the folio's range: among them all that
  * map it, whether a task has them or not.
  *
- * Context: may sleep; takes the locks of fmi_rmap_vmas(), that of the folio only if
- * nobody else has it.
- * Return: 0; -EAGAIN if the folio is locked, or its anon_vma was always being changed;
+ * Context: may sleep; takes the locks of fmi_rmap_vmas(), that of the folio, and of a
+ * hugetlb folio that of the i_mmap, only if nobody else has it.
+ * Return: 0; -EAGAIN if one could not be had, or the anon_vma was being changed;
  * -ENOENT if there is no folio, or it has no reverse map.
  */
 int fmi_rmap_mms(unsigned long pfn, struct mm_struct **mms, size_t room,
 		 size_t *found)
 {
 	struct collecting c = {
-		.v.visit = collect_mm, .mms = mms, .room = room,
+		.v.visit = collect_mm, .v.tries = ANON_VMA_FEW,
+		.mms = mms, .room = room,
 	};
 	struct folio *folio = folio_get_at(pfn);
 	int ret = -EAGAIN;
@@ -250,6 +266,8 @@ int fmi_rmap_mms(unsigned long pfn, struct mm_struct **mms, size_t room,
 	if (!folio)
 		return -ENOENT;
 	if (folio_trylock(folio)) {
+		/* Of hugetlb folios the lock of the folio comes last (mm/rmap.c). */
+		c.v.try_i_mmap = folio_test_hugetlb(folio);
 		ret = folio_test_ksm(folio) ? -ENOENT : visit_vmas(folio, &c.v);
 		folio_unlock(folio);
 	}

@@ -333,8 +333,14 @@ impl Walker<'_> {
             let list = MmStruct::all()?;
             let nr = list.iter().filter(|mm| !known.has(mm)).count();
             self.scan.mms.fetch_add(nr as u64, Relaxed);
-            for mm in list.iter().filter(|mm| !known.has(mm)) {
-                self.mm(mm)?;
+            let mut new = KVVec::with_capacity(nr, GFP_KERNEL)?;
+            for mm in list {
+                if known.has(&mm) {
+                    continue;
+                }
+                if self.mm(&mm)? {
+                    new.push(mm, GFP_KERNEL)?;
+                }
                 self.scan.mms_done.fetch_add(1, Relaxed);
                 if self.stopped() {
                     return Ok(());
@@ -343,20 +349,23 @@ impl Walker<'_> {
             if nr == 0 {
                 break;
             }
-            known.add(list)?;
+            known.add(new)?;
         }
         self.scan.set_progress(Progress::Settling);
         self.settle(&mut known)
     }
 
-    /// Goes through the page tables of an MM, unless it is being taken down.
-    fn mm(&self, mm: &MmStruct) -> Result {
-        let Some(mm) = mm.users() else { return Ok(()) };
+    /// Goes through the page tables of an MM; returns `false` if nobody uses it any more: it is being taken
+    /// down.
+    fn mm(&self, mm: &MmStruct) -> Result<bool> {
+        let Some(mm) = mm.users() else {
+            return Ok(false);
+        };
         let mut addr = 0;
         loop {
             pause()?;
             if self.stopped() {
-                return Ok(());
+                return Ok(true);
             }
             let guard = mm.read_lock_killable()?;
             let mut budget = BUDGET;
@@ -364,7 +373,7 @@ impl Walker<'_> {
             let used = BUDGET.saturating_sub(budget);
             self.scan.tables.fetch_add(used.into(), Relaxed);
             if end {
-                return Ok(());
+                return Ok(true);
             }
         }
     }
@@ -435,7 +444,7 @@ impl Walker<'_> {
     }
 
     /// Goes through the MMs that map folios which are still learning and that no task has led to; returns
-    /// whether some of those folios may be mapped by an MM that is being taken down.
+    /// whether somebody may have mapped such a folio who is being taken down, or could not be looked for.
     ///
     /// Such MMs are those that a process uses without being of it, those of which the last task has gone, and those
     /// that a fork makes which began before its calls were seen: it may be held up for long before its
@@ -448,6 +457,9 @@ impl Walker<'_> {
         let mut wait = false;
         for pfn in list.iter().copied() {
             pause()?;
+            if self.stopped() {
+                break;
+            }
             let mms = match MmStruct::all_of_folio(pfn) {
                 Ok(mms) => mms,
                 Err(e) if e == ENOMEM => return Err(e),
@@ -458,16 +470,14 @@ impl Walker<'_> {
             };
             let mut new = KVVec::new();
             for mm in mms {
-                wait |= mm.is_abandoned();
-                if !known.has(&mm) {
-                    new.push(mm, GFP_KERNEL)?;
+                if known.has(&mm) {
+                    continue;
                 }
-            }
-            for mm in new.iter() {
-                self.mm(mm)?;
-                self.scan.mms_by_rmap.fetch_add(1, Relaxed);
-                if self.stopped() {
-                    return Ok(false);
+                if self.mm(&mm)? {
+                    self.scan.mms_by_rmap.fetch_add(1, Relaxed);
+                    new.push(mm, GFP_KERNEL)?;
+                } else {
+                    wait = true;
                 }
             }
             known.add(new)?;
@@ -491,7 +501,8 @@ impl Walker<'_> {
             }
             pause()?;
             turn = turn.wrapping_add(1);
-            if turn % SEARCH_EVERY == 0 {
+            let search = turn % SEARCH_EVERY == 0;
+            if search {
                 goes = self.search(&list, known)?;
             }
             let late = start.elapsed().as_millis() >= LEAVING_MS;
@@ -504,6 +515,10 @@ impl Walker<'_> {
                 if self.adopt_or_lose(pfn, hopeless) == Adoption::Busy {
                     busy.push(pfn, GFP_KERNEL)?;
                 }
+            }
+            // Who waits for seconds does not stop the machine each time.
+            if wait && turn > SEARCH_EVERY && !search {
+                continue;
             }
             for some in busy.chunks(STOPPED) {
                 if self.stopped() {

@@ -386,12 +386,6 @@ bool fmi_mmget_not_zero(struct mm_struct *mm)
 	return mmget_not_zero(mm);
 }
 
-/* Whether anybody uses an MM: the next moment, that may be over. */
-bool fmi_mm_has_users(const struct mm_struct *mm)
-{
-	return atomic_read(&mm->mm_users);
-}
-
 void fmi_mmdrop(struct mm_struct *mm)
 {
 	mmdrop(mm);

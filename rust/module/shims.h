@@ -171,7 +171,6 @@ bool fmi_current_has_return_stack(void);
 void fmi_stay_loaded(void);
 size_t fmi_collect_mms(struct mm_struct **mms, size_t nr);
 bool fmi_mmget_not_zero(struct mm_struct *mm);
-bool fmi_mm_has_users(const struct mm_struct *mm);
 void fmi_mmdrop(struct mm_struct *mm);
 
 /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The MMs that a scan knows of.
+//! The MMs that a scan has gone through.
 
 use kernel::prelude::*;
 
