@@ -258,6 +258,49 @@ static void shared_memory(const struct pool *pool)
 	close(fd);
 }
 
+/* Two mappings of one folio in one table of PMDs, which other MMs might share. */
+static void a_table_maps_it_twice(struct fmi_scene *s)
+{
+	const struct pool *pool;
+	unsigned long pfn, size, va[3];
+	int fd;
+
+	(void)s;
+	needs_tracepoints();
+	pool = pool_of(pmd_size, 1);
+	size = pool->size;
+	fd = memfd_of(pool, size);
+	for (unsigned long n = 0; n < ARRAY_SIZE(va); n++)
+		va[n] = place(0) + 4 * n * size;
+	p_start(1);
+	for (int n = 0; n < 2; n++) {
+		p_mmap(1, va[n], size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_HUGETLB | (int)(log2_of(size) << SHIFT_IN_FLAGS), fd, 0);
+		p_write(1, va[n], 1);
+	}
+	pfn = pfn_at(1, va[0]);
+	fmi_eq(pfn_at(1, va[1]), pfn, "the same folio");
+	fmi_eq(number(fmi_report_pfn(pfn), "total"), 2, "mapped twice");
+	fmi_eq(number(fmi_report_pfn(pfn), "mm"), 1, "mapped twice");
+	fmi_eq(number(fmi_report_pfn(pfn), "vma"), 2, "mapped twice");
+	fmi_audit("all");
+	p_munmap(1, va[0], size);
+	want("one is unmapped", pfn, "hugetlb", 1, 1);
+	/* Elsewhere in the same table. */
+	p_mremap(1, va[1], size, va[2], 0);
+	want("moved", pfn, "hugetlb", 1, 1);
+	fmi_audit("all");
+	p_mmap(1, va[1], size, PROT_READ | PROT_WRITE,
+	       MAP_SHARED | MAP_HUGETLB | (int)(log2_of(size) << SHIFT_IN_FLAGS), fd, 0);
+	p_read(1, va[1], 1);
+	fmi_eq(number(fmi_report_pfn(pfn), "total"), 2, "mapped where it was");
+	p_exit(1);
+	want("all are gone", pfn, "hugetlb", 0, 0);
+	fmi_audit("all");
+	close(fd);
+	drain(pool);
+}
+
 static void shared_is_tracked(struct fmi_scene *s)
 {
 	(void)s;
@@ -418,7 +461,15 @@ static void functions_count_only(struct fmi_scene *s)
 	report = fmi_report_pfn(pfn_at(1, place(0)));
 	fmi_assert(text_find(report, "state", text, sizeof(text)) && strcmp(text, "tracked"),
 		   "tracked:\n%s", report);
+	/* Nor does a scan take in what the hooks cannot follow. */
+	fmi_assert(fmi_write("enable", "0") > 0 && fmi_write("enable", "1") > 0, "enable");
+	report = fmi_report_pfn(pfn_at(1, place(0)));
+	fmi_assert(text_find(report, "state", text, sizeof(text)) && strcmp(text, "tracked"),
+		   "tracked by a scan:\n%s", report);
+	fmi_covered();
+	fmi_audit("all");
 	p_exit(1);
+	fmi_audit("all");
 	drain(pool);
 }
 
@@ -492,6 +543,7 @@ static const struct fmi_test tests[] = {
 	{ "functions_count_only", functions_count_only, ON_ONCE },
 	{ "private_is_tracked", private_is_tracked, ON_ONCE },
 	{ "shared_is_tracked", shared_is_tracked, ON_ONCE },
+	{ "a_table_maps_it_twice", a_table_maps_it_twice, ON_ONCE },
 	{ "migration_is_tracked", migration_is_tracked, ON_ONCE },
 	{ "page_tables_are_shared", page_tables_are_shared, ON_ONCE },
 	{ "a_scan_finds_hugetlb", a_scan_finds_hugetlb, ON_ONCE },

@@ -90,15 +90,26 @@ impl Shard<'_> {
         self.record(r).ok().copied()
     }
 
-    /// Returns the position of that record.
+    /// Returns the position of that record. The table may map the folio at another place, too.
     fn find_in(&self, e: u32, table: SharedTable) -> Option<u32> {
         let number = number_of(Some(table));
         let first = self.entry(e).ok()?.first_record();
+        let inside = self.table_size().wrapping_sub(1);
         self.find_record(first, |record| {
             let detail = self.detail(record);
             let in_table = detail.is_ok_and(|detail| detail.table == number);
-            in_table && record.entire() && !is_table(record.mm)
+            let there = record.base() & inside == table.base;
+            in_table && there && record.entire() && !is_table(record.mm)
         })
+    }
+
+    /// Returns how much memory a table of PMDs maps: as many times what a table of PTEs maps as that has
+    /// entries.
+    fn table_size(&self) -> u64 {
+        let geometry = self.state.geometry;
+        let entries = u32::from(geometry.pmd_order);
+        let shift = u32::from(geometry.page_shift).wrapping_add(entries.wrapping_mul(2));
+        1u64.wrapping_shl(shift)
     }
 
     /// Returns a call as one on the mapping as it is recorded.

@@ -3,8 +3,8 @@
 //! hugetlb folios in page tables that MMs share, against a list of tables.
 //!
 //! A file of folios, mapped by several MMs in slots of their address space, each slot as large as a
-//! table of PMDs. An MM that has no table in a slot may get that of another; it loses it without a
-//! call. Whoever is left removes what it maps.
+//! table of PMDs, with room for all of the file twice. An MM that has no table in a slot may get that of
+//! another; it loses it without a call. Whoever is left removes what it maps.
 
 use std::collections::BTreeSet;
 
@@ -35,6 +35,9 @@ use crate::steps::config;
 /// Folios of the file.
 const FOLIOS: usize = 3;
 
+/// Places in a table: the file, and once more the file.
+const PLACES: usize = 2 * FOLIOS;
+
 /// MMs, and slots of each.
 const MMS: u64 = 4;
 const SLOTS: u64 = 2;
@@ -45,14 +48,14 @@ const TABLE_SHIFT: u32 = PT_SHIFT + 9;
 /// Order of the folios.
 const ORDER: u8 = 9;
 
-/// A table: which folios it maps, and who uses it in which slot.
+/// A table: where it maps the folio that belongs there, and who uses it in which slot.
 #[derive(Clone, Debug)]
 struct Table {
     id: u64,
-    maps: [bool; FOLIOS],
+    maps: [bool; PLACES],
     users: Vec<(u64, u64)>,
-    /// Whether it was shared while it mapped the folio.
-    shared: [bool; FOLIOS],
+    /// Whether it was shared while it mapped the folio there.
+    shared: [bool; PLACES],
 }
 
 /// Everything, as the kernel has it.
@@ -64,6 +67,15 @@ struct Huge {
     ever_shared: [bool; FOLIOS],
     /// The shard is told of nothing.
     deaf: bool,
+}
+
+fn folio_at(place: usize) -> usize {
+    place % FOLIOS
+}
+
+/// The other place of the same folio.
+fn other(place: usize) -> usize {
+    (place + FOLIOS) % PLACES
 }
 
 fn pfn(folio: usize) -> u64 {
@@ -88,21 +100,26 @@ impl Huge {
     }
 
     fn mappings(&self, folio: usize) -> usize {
-        self.tables.iter().filter(|t| t.maps[folio]).count()
+        let maps = |t: &Table| [folio, other(folio)].map(|place| usize::from(t.maps[place]));
+        self.tables.iter().flat_map(maps).sum()
     }
 
-    fn in_table(&self, t: usize, folio: usize) -> SharedTable {
+    fn in_table(&self, t: usize, place: usize) -> SharedTable {
         SharedTable {
             id: self.tables[t].id,
-            base: (folio as u64) << PT_SHIFT,
+            base: (place as u64) << PT_SHIFT,
             shared: self.tables[t].users.len() > 1,
         }
     }
 
     /// Returns a call of an MM through its table.
-    fn call(&self, op: Op, (mm, slot): (u64, u64), folio: usize) -> Call {
+    fn call(&self, op: Op, (mm, slot): (u64, u64), place: usize) -> Call {
         let t = self.table_of(mm, slot).unwrap();
-        let start = (slot + 1) << TABLE_SHIFT;
+        let half = (place / FOLIOS) as u64;
+        let file = (FOLIOS as u64) << PT_SHIFT;
+        let slot_start = (slot + 1) << TABLE_SHIFT;
+        let start = slot_start + half * file;
+        let folio = folio_at(place);
         Call {
             level: Level::Entire,
             kind: Kind::Hugetlb,
@@ -112,11 +129,11 @@ impl Huge {
             nr: 1 << ORDER,
             mm,
             mm_id: mm as u32,
-            base: start + ((folio as u64) << PT_SHIFT),
-            table: Some(self.in_table(t, folio)),
-            vma: (mm << 8) | slot,
+            base: slot_start + ((place as u64) << PT_SHIFT),
+            table: Some(self.in_table(t, place)),
+            vma: (mm << 8) | (slot << 1) | half,
             vma_start: start,
-            vma_end: start + (1 << TABLE_SHIFT),
+            vma_end: start + file,
             task: mm,
             kernel_unmapped: self.mappings(folio) == 0,
             ..call(op, 0, 1)
@@ -137,7 +154,7 @@ impl Huge {
     }
 
     /// An MM touches a folio: it may share a table, or make one, and map the folio.
-    fn fault(&mut self, who: (u64, u64), folio: usize, share: bool) {
+    fn fault(&mut self, who: (u64, u64), place: usize, share: bool) {
         let t = match self.table_of(who.0, who.1) {
             Some(t) => t,
             None if share && !self.tables.is_empty() => {
@@ -148,18 +165,18 @@ impl Huge {
             None => {
                 self.tables.push(Table {
                     id: self.next_id,
-                    maps: [false; FOLIOS],
+                    maps: [false; PLACES],
                     users: vec![who],
-                    shared: [false; FOLIOS],
+                    shared: [false; PLACES],
                 });
                 self.next_id += 1;
                 self.tables.len() - 1
             }
         };
-        if !self.tables[t].maps[folio] {
-            let c = self.call(Op::Add, who, folio);
+        if !self.tables[t].maps[place] {
+            let c = self.call(Op::Add, who, place);
             self.tell(c);
-            self.tables[t].maps[folio] = true;
+            self.tables[t].maps[place] = true;
             self.note_shared(t);
         }
     }
@@ -168,13 +185,13 @@ impl Huge {
         self.tables[t].users.push(who);
         self.note_shared(t);
         self.show_kernel();
-        for folio in (0..FOLIOS).filter(|folio| self.tables[t].maps[*folio]) {
-            let table = self.in_table(t, folio);
+        for place in (0..PLACES).filter(|place| self.tables[t].maps[*place]) {
+            let (table, pfn) = (self.in_table(t, place), pfn(folio_at(place)));
             if self.deaf {
                 continue;
             }
             self.rig
-                .with(|shard, env| shard.share_table(pfn(folio), ORDER, table, env));
+                .with(|shard, env| shard.share_table(pfn, ORDER, table, env));
         }
         self.rig.assert_sound();
     }
@@ -182,9 +199,9 @@ impl Huge {
     fn note_shared(&mut self, t: usize) {
         let table = &self.tables[t];
         let shared = table.users.len() > 1;
-        for folio in 0..FOLIOS {
-            if table.maps[folio] && (shared || table.shared[folio]) {
-                self.ever_shared[folio] = true;
+        for place in 0..PLACES {
+            if table.maps[place] && (shared || table.shared[place]) {
+                self.ever_shared[folio_at(place)] = true;
             }
         }
         let maps = self.tables[t].maps;
@@ -195,7 +212,7 @@ impl Huge {
     }
 
     /// An MM unmaps a folio, or everything in its slot: a table that others use it just lets go.
-    fn zap(&mut self, who: (u64, u64), folio: Option<usize>) {
+    fn zap(&mut self, who: (u64, u64), place: Option<usize>) {
         let Some(t) = self.table_of(who.0, who.1) else {
             return;
         };
@@ -203,23 +220,24 @@ impl Huge {
             self.tables[t].users.retain(|user| *user != who);
             return;
         }
-        for f in (0..FOLIOS).filter(|f| folio.is_none_or(|folio| folio == *f)) {
-            self.remove(t, who, f);
+        for p in (0..PLACES).filter(|p| place.is_none_or(|place| place == *p)) {
+            self.remove(t, who, p);
         }
-        if folio.is_none() {
+        if place.is_none() {
             self.tables.remove(t);
         }
     }
 
     /// Takes out an entry of a table, through any of its users.
-    fn remove(&mut self, t: usize, who: (u64, u64), folio: usize) {
-        if !self.tables[t].maps[folio] {
+    fn remove(&mut self, t: usize, who: (u64, u64), place: usize) {
+        if !self.tables[t].maps[place] {
             return;
         }
-        let c = self.call(Op::Remove, who, folio);
+        let c = self.call(Op::Remove, who, place);
         self.tell(c);
-        self.tables[t].maps[folio] = false;
-        self.tables[t].shared[folio] = false;
+        self.tables[t].maps[place] = false;
+        self.tables[t].shared[place] = false;
+        let folio = folio_at(place);
         if self.mappings(folio) == 0 {
             self.ever_shared[folio] = false;
         }
@@ -236,50 +254,70 @@ impl Huge {
         }
         self.tables.push(Table {
             id: self.next_id,
-            maps: [false; FOLIOS],
+            maps: [false; PLACES],
             users: vec![to],
-            shared: [false; FOLIOS],
+            shared: [false; PLACES],
         });
         self.next_id += 1;
         let new = self.tables.len() - 1;
         self.show_kernel();
         let maps = self.tables[t].maps;
-        for folio in (0..FOLIOS).filter(|folio| maps[*folio]) {
-            let (here, there) = (
-                self.call(Op::Found, who, folio),
-                self.call(Op::Found, to, folio),
-            );
-            let m = Move {
-                pfn: here.pfn,
-                order: ORDER,
-                mm: here.mm,
-                old_base: here.base,
-                new_base: there.base,
-                tables: [here.table, there.table],
-                level: Level::Entire,
-                first: 0,
-                nr: here.nr,
-                vma_start: there.vma_start,
-                vma_end: there.vma_end,
-                pid: 1,
-            };
-            if self.deaf {
-                continue;
-            }
-            let moved = self.rig.with(|shard, env| shard.rekey(&m, env));
-            if self.learns() {
-                // What was not known is at its new place.
-                let found = Call {
-                    kernel_unmapped: false,
-                    ..there
-                };
-                self.rig.take(found);
-            } else {
-                assert_eq!(moved, Outcome::Applied);
-            }
+        for place in (0..PLACES).filter(|place| maps[*place]) {
+            let here = self.call(Op::Found, who, place);
+            let there = self.call(Op::Found, to, place);
+            self.tell_move(here, there);
         }
         self.tables[new].maps = self.tables[t].maps;
         self.tables.remove(t);
+    }
+
+    /// mremap: what an MM alone maps moves to the other place of the folio, in the same table.
+    fn shift(&mut self, who: (u64, u64), place: usize) {
+        let Some(t) = self.table_of(who.0, who.1) else {
+            return;
+        };
+        let maps = self.tables[t].maps;
+        if self.tables[t].users.len() > 1 || !maps[place] || maps[other(place)] {
+            return;
+        }
+        self.show_kernel();
+        let here = self.call(Op::Found, who, place);
+        let there = self.call(Op::Found, who, other(place));
+        self.tell_move(here, there);
+        let table = &mut self.tables[t];
+        table.maps.swap(place, other(place));
+        table.shared.swap(place, other(place));
+    }
+
+    fn tell_move(&mut self, here: Call, there: Call) {
+        let m = Move {
+            pfn: here.pfn,
+            order: ORDER,
+            mm: here.mm,
+            old_base: here.base,
+            new_base: there.base,
+            tables: [here.table, there.table],
+            level: Level::Entire,
+            first: 0,
+            nr: here.nr,
+            vma_start: there.vma_start,
+            vma_end: there.vma_end,
+            pid: 1,
+        };
+        if self.deaf {
+            return;
+        }
+        let moved = self.rig.with(|shard, env| shard.rekey(&m, env));
+        if self.learns() {
+            // What was not known is at its new place.
+            let found = Call {
+                kernel_unmapped: false,
+                ..there
+            };
+            self.rig.take(found);
+        } else {
+            assert_eq!(moved, Outcome::Applied);
+        }
     }
 
     fn learns(&mut self) -> bool {
@@ -312,8 +350,9 @@ impl Huge {
             let users: Vec<_> = self
                 .tables
                 .iter()
-                .filter(|t| t.maps[folio])
-                .flat_map(|t| t.users.iter().copied())
+                .flat_map(|t| [folio, other(folio)].map(|place| (t, place)))
+                .filter(|(t, place)| t.maps[*place])
+                .flat_map(|(t, _)| t.users.iter().copied())
                 .collect();
             let mms: BTreeSet<u64> = users.iter().map(|(mm, _)| *mm).collect();
             let found = self.rig.with(|shard, env| {
@@ -345,10 +384,10 @@ impl Huge {
     fn find_all(&mut self, who: (u64, u64)) {
         self.show_kernel();
         if let Some(t) = self.table_of(who.0, who.1) {
-            for folio in (0..FOLIOS).filter(|folio| self.tables[t].maps[*folio]) {
+            for place in (0..PLACES).filter(|place| self.tables[t].maps[*place]) {
                 let found = Call {
                     kernel_unmapped: false,
-                    ..self.call(Op::Found, who, folio)
+                    ..self.call(Op::Found, who, place)
                 };
                 let outcome = self.rig.take(found);
                 assert_eq!(outcome, Outcome::Applied);
@@ -364,30 +403,33 @@ enum Deed {
     /// Somebody who uses the table takes an entry out, shared or not.
     Remove((u64, u64), usize),
     Relocate((u64, u64), u64),
+    Shift((u64, u64), usize),
     Rest,
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
     let who = || (1..=MMS, 0..SLOTS);
     prop_oneof![
-        8 => (who(), 0..FOLIOS, any::<bool>()).prop_map(|(w, f, s)| Deed::Fault(w, f, s)),
-        3 => (who(), proptest::option::of(0..FOLIOS)).prop_map(|(w, f)| Deed::Zap(w, f)),
-        2 => (who(), 0..FOLIOS).prop_map(|(w, f)| Deed::Remove(w, f)),
+        8 => (who(), 0..PLACES, any::<bool>()).prop_map(|(w, p, s)| Deed::Fault(w, p, s)),
+        3 => (who(), proptest::option::of(0..PLACES)).prop_map(|(w, p)| Deed::Zap(w, p)),
+        2 => (who(), 0..PLACES).prop_map(|(w, p)| Deed::Remove(w, p)),
         2 => (who(), 0..SLOTS).prop_map(|(w, s)| Deed::Relocate(w, s)),
+        2 => (who(), 0..PLACES).prop_map(|(w, p)| Deed::Shift(w, p)),
         2 => Just(Deed::Rest),
     ]
 }
 
 fn perform(w: &mut Huge, deed: Deed) {
     match deed {
-        Deed::Fault(who, folio, share) => w.fault(who, folio, share),
-        Deed::Zap(who, folio) => w.zap(who, folio),
-        Deed::Remove(who, folio) => {
+        Deed::Fault(who, place, share) => w.fault(who, place, share),
+        Deed::Zap(who, place) => w.zap(who, place),
+        Deed::Remove(who, place) => {
             if let Some(t) = w.table_of(who.0, who.1) {
-                w.remove(t, who, folio);
+                w.remove(t, who, place);
             }
         }
         Deed::Relocate(who, slot) => w.relocate(who, slot),
+        Deed::Shift(who, place) => w.shift(who, place),
         Deed::Rest => w.rig.env.grace_period(),
     }
 }
@@ -510,5 +552,26 @@ fn the_last_one_removes_what_others_have_mapped() {
     w.zap((2, 0), None);
     w.check();
     assert_eq!(w.rig.total(pfn(0)), 1);
+    exit_all(&mut w);
+}
+
+/// A folio that an MM maps twice, in one table: two mappings, each of which moves and goes by itself.
+#[test]
+fn a_table_may_map_a_folio_twice() {
+    let mut w = Huge::new();
+    w.fault((1, 0), 0, false);
+    w.fault((1, 0), other(0), false);
+    w.check();
+    assert_eq!(w.rig.total(pfn(0)), 2);
+    w.zap((1, 0), Some(0));
+    w.check();
+    w.shift((1, 0), other(0));
+    w.check();
+    w.fault((1, 0), other(0), false);
+    w.check();
+    // Both are taken along when another MM comes to share the table.
+    w.fault((2, 0), 1, true);
+    w.check();
+    assert_eq!(w.rig.counter(Counter::TableShared), 2);
     exit_all(&mut w);
 }
