@@ -204,6 +204,18 @@ bool fmi_both(void)
 	return fmi_read("both", report, sizeof(report)) > 0 && strstr(report, "state: on\n");
 }
 
+void fmi_second_complete(const char *both, const char *when)
+{
+	for (const char *line = both; (line = strstr(line, "\nsecond_")); line++) {
+		const char *value = strchr(line, ':');
+
+		if (value && strncmp(line, "\nsecond_tracked_folios:", 23) && atoll(value + 1))
+			fmi_fail("%s: of the second shadow: %.*s", when,
+				 (int)strcspn(line + 1, "\n"), line + 1);
+	}
+	fmi_eq(text_value(both, "absent"), 0, "folios that one shadow has nothing of");
+}
+
 void fmi_both_equal(const char *when)
 {
 	if (!fmi_both() || text_value(report, "all_differences") == 0)

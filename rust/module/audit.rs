@@ -286,7 +286,7 @@ impl Audit {
         for _ in 0..MAX_VMAS {
             let vma = guard.find_vma(addr)?;
             addr = addr.max(vma.start);
-            while vma.is_looked_at() && addr < vma.end {
+            while vma.is_looked_at(tracker.tracks_all()) && addr < vma.end {
                 if steps == MAX_STEPS || steps > 0 && guard.is_contended() {
                     return Some(addr);
                 }
@@ -298,7 +298,9 @@ impl Audit {
                     mm: guard.mm(),
                     start: None,
                 };
-                Range::of_locked(guard, Some(&vma), addr, end).walk(&mut visitor);
+                Range::of_locked(guard, Some(&vma), addr, end)
+                    .all(tracker.tracks_all())
+                    .walk(&mut visitor);
                 addr = end;
                 steps += 1;
             }

@@ -27,19 +27,6 @@ pub(crate) const NAMES: [(u32, &str); 5] = [
     (SMALL, "events_small"),
 ];
 
-/// Says whether all large folios are tracked, because the address of each event is known: also hugetlb,
-/// pages of drivers and device memory. To be called while nothing is tracked.
-pub(crate) fn set_tracks_all(all: bool) {
-    // SAFETY: Only writes a flag.
-    unsafe { raw::fmi_set_tracks_all(all) };
-}
-
-/// Returns whether all large folios are tracked.
-pub(crate) fn tracks_all() -> bool {
-    // SAFETY: Only reads a flag.
-    unsafe { raw::fmi_tracks_all() }
-}
-
 /// Counts a call; preemption must be off.
 pub(crate) fn count(class: u32) {
     // SAFETY: Preemption is off in a hook under the PTL.

@@ -127,7 +127,7 @@ impl Coverage {
         for _ in 0..MAX_VMAS {
             let vma = guard.find_vma(addr)?;
             addr = addr.max(vma.start);
-            while vma.is_looked_at() && addr < vma.end {
+            while vma.is_looked_at(tracker.tracks_all()) && addr < vma.end {
                 if steps == MAX_STEPS || steps > 0 && guard.is_contended() {
                     return Some(addr);
                 }
@@ -136,7 +136,9 @@ impl Coverage {
                     coverage: self,
                     tracker,
                 };
-                Range::of_locked(guard, Some(&vma), addr, end).walk(&mut lookup);
+                Range::of_locked(guard, Some(&vma), addr, end)
+                    .all(tracker.tracks_all())
+                    .walk(&mut lookup);
                 addr = end;
                 steps += 1;
             }

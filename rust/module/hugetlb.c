@@ -17,22 +17,6 @@
 /* Entries that are looked at for one table of the budget. */
 #define ENTRIES_PER_TABLE 64
 
-static bool tracks_all;
-
-/*
- * Whether events of all large folios come with their address: then hugetlb,
- * device memory and pages of drivers are tracked, too. Set while nothing is.
- */
-void fmi_set_tracks_all(bool all)
-{
-	WRITE_ONCE(tracks_all, all);
-}
-
-bool fmi_tracks_all(void)
-{
-	return READ_ONCE(tracks_all);
-}
-
 #ifdef CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING
 /* The PUD for @addr, or NULL. */
 static pud_t *pud_of(struct mm_struct *mm, unsigned long addr)
@@ -184,7 +168,7 @@ static void walk_entry(const struct fmi_walk *w, struct hstate *h, unsigned long
 		struct fmi_site site;
 
 		fmi_site_of_entry(page_folio(page), page, 1U << huge_page_order(h),
-				  w->vma, addr, true, &site);
+				  w->vma, addr, true, w->all, &site);
 		w->leaf(w->ctx, addr, &site);
 	}
 	if (w->mark)

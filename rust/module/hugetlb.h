@@ -10,8 +10,6 @@
 
 struct page;
 
-void fmi_set_tracks_all(bool all);
-bool fmi_tracks_all(void);
 
 void fmi_site_table(struct fmi_site *site, const struct vm_area_struct *vma,
 		    unsigned long va);

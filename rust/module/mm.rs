@@ -13,10 +13,7 @@ use kernel::{
     prelude::*, //
 };
 
-use crate::{
-    class,
-    raw, //
-};
+use crate::raw;
 
 /// A reference to the users of an MM: its page tables stay.
 ///
@@ -278,9 +275,10 @@ pub(crate) struct LockedVma<'a> {
 }
 
 impl LockedVma<'_> {
-    /// Returns whether the VMA maps folios that are tracked, as far as they are large.
-    pub(crate) fn is_looked_at(&self) -> bool {
-        !self.hugetlb || class::tracks_all()
+    /// Returns whether the VMA maps folios that are tracked, as far as they are large; with `all`, every large
+    /// folio is.
+    pub(crate) fn is_looked_at(&self, all: bool) -> bool {
+        !self.hugetlb || all
     }
 
     /// Returns the pointer, for the page-table walk.

@@ -380,11 +380,12 @@ impl Walker<'_> {
 
     /// Goes on from `addr` as far as `budget` allows; returns whether that was the last VMA.
     fn some_vmas(&self, guard: &ReadGuard<'_>, addr: &mut usize, budget: &mut u32) -> bool {
+        let all = self.tracker.tracks_all();
         for _ in 0..MAX_VMAS {
             let Some(vma) = guard.find_vma(*addr) else {
                 return true;
             };
-            if !vma.is_looked_at() {
+            if !vma.is_looked_at(all) {
                 *addr = vma.end;
                 continue;
             }
@@ -393,7 +394,7 @@ impl Walker<'_> {
                 vma: Vma::of_locked(&vma),
             };
             let start = vma.start.max(*addr);
-            *addr = walk_some(guard, &vma, start, budget, &mut finder);
+            *addr = walk_some(guard, (&vma, all), start, budget, &mut finder);
             if *addr < vma.end {
                 break;
             }

@@ -224,6 +224,8 @@ unsigned long fmi_fprobe_addr(const struct fprobe *fp, unsigned int n);
  *	held that keeps mappings in the range before it from changing; may be
  *	NULL
  * @ctx: first argument of the callbacks
+ * @resched: may sleep between page tables
+ * @all: every large folio is one that is tracked, see fmi_site_of_entry()
  *
  * The callbacks must not sleep. The caller keeps the upper page-table levels
  * alive: it holds the mmap lock, or is the task that builds @mm at fork.
@@ -238,6 +240,7 @@ struct fmi_walk {
 	void (*mark)(void *ctx, unsigned long start, unsigned long end);
 	void *ctx;
 	bool resched;
+	bool all;
 };
 
 void fmi_walk_range(const struct fmi_walk *walk);
@@ -246,6 +249,6 @@ bool fmi_vma_is_at(struct mm_struct *mm, const struct vm_area_struct *vma,
 unsigned long fmi_walk_some(const struct fmi_walk *walk, unsigned int *budget);
 void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
 		       const struct vm_area_struct *vma, unsigned long va,
-		       bool entire, struct fmi_site *site);
+		       bool entire, bool all, struct fmi_site *site);
 
 #endif

@@ -35,14 +35,15 @@ static unsigned int folio_class(const struct folio *folio)
 	return FMI_CLASS_TRACK;
 }
 
-/* The same if its address is known. */
-static unsigned int folio_class_at(const struct folio *folio)
+/*
+ * The same where events of all large folios come with their address: then hugetlb,
+ * device memory and pages of drivers are tracked, too.
+ */
+static unsigned int folio_class_at(const struct folio *folio, bool all)
 {
 	unsigned int class = folio_class(folio);
 
-	if (class != FMI_CLASS_SMALL && fmi_tracks_all())
-		return FMI_CLASS_TRACK;
-	return class;
+	return all && class != FMI_CLASS_SMALL ? FMI_CLASS_TRACK : class;
 }
 
 /*
@@ -163,7 +164,7 @@ void fmi_site_of_trace(struct folio *folio, struct page *page, unsigned int nr,
 {
 	unsigned int first = 0, class = folio_class(folio);
 
-	site->class = folio_class_at(folio);
+	site->class = folio_class_at(folio, true);
 	if (site->class != FMI_CLASS_TRACK)
 		return;
 
@@ -218,17 +219,18 @@ void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
  * @vma: VMA the entries belong to, or NULL if that is not known
  * @va: address of the first entry
  * @entire: the entry is a PMD
+ * @all: every large folio is one that is tracked
  * @site: result
  *
  * Context: under the PTL, which keeps the folio mapped.
  */
 void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
 		       const struct vm_area_struct *vma, unsigned long va,
-		       bool entire, struct fmi_site *site)
+		       bool entire, bool all, struct fmi_site *site)
 {
 	unsigned int first = folio_page_idx(folio, page);
 
-	site->class = folio_class_at(folio);
+	site->class = folio_class_at(folio, all);
 	if (site->class == FMI_CLASS_SMALL)
 		return;
 	site->entire = entire;
@@ -236,7 +238,7 @@ void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
 	site->base = va - ((unsigned long)first << PAGE_SHIFT);
 	if (vma && site->kind == FMI_KIND_HUGETLB)
 		fmi_site_table(site, vma, va);
-	if (fmi_tracks_all())
+	if (all)
 		return;
 	if (site->class == FMI_CLASS_TRACK && vma &&
 	    !(folio_linear_in_vma(folio, vma) &&

@@ -172,7 +172,6 @@ impl Tracker {
             }
             Backend::Tracepoints => names.push(RareCall::WITHOUT_TRACEPOINT, GFP_KERNEL)?,
         }
-        class::set_tracks_all(choice.backend == Backend::Tracepoints);
         let addresses = Addresses::find_with(names, &Asker::FUNCTIONS)?;
         let rmap_sites = addresses.of_some(RmapFunction::NAMES);
         let rare_sites = addresses.of_some(RareCall::NAMES);
@@ -209,6 +208,12 @@ impl Tracker {
     /// Returns what its events come from.
     pub(crate) fn choice(&self) -> Choice {
         self.choice
+    }
+
+    /// Returns whether it tracks every large folio, because the address of each event is known: also hugetlb,
+    /// pages of drivers and device memory.
+    pub(crate) fn tracks_all(&self) -> bool {
+        self.choice.backend == Backend::Tracepoints
     }
 
     /// Returns whether its shadow is only compared with the first.

@@ -47,7 +47,8 @@ static void emit(const struct fmi_walk *w, struct page *page, unsigned int nr,
 {
 	struct fmi_site site;
 
-	fmi_site_of_entry(page_folio(page), page, nr, w->vma, va, entire, &site);
+	fmi_site_of_entry(page_folio(page), page, nr, w->vma, va, entire,
+			  w->all, &site);
 	if (site.class != FMI_CLASS_SMALL)
 		w->leaf(w->ctx, va, &site);
 }

@@ -43,6 +43,7 @@ pub(crate) struct Range<'a> {
     end: usize,
     stop_pmd: usize,
     resched: bool,
+    all: bool,
     /// The VMA or the lock that the range was made of.
     _held: PhantomData<&'a ()>,
 }
@@ -60,6 +61,7 @@ impl<'a> Range<'a> {
             end,
             stop_pmd: 0,
             resched: false,
+            all: false,
             _held: PhantomData,
         }
     }
@@ -67,6 +69,13 @@ impl<'a> Range<'a> {
     /// The same without the linear rule: entries count at the address where they are.
     pub(crate) fn any_vma(mut self) -> Self {
         self.vma = ptr::null_mut();
+        self
+    }
+
+    /// With `all`, every large folio is one that is tracked: also hugetlb, device memory and pages of
+    /// drivers. Where that is not said, they are not.
+    pub(crate) fn all(mut self, all: bool) -> Self {
+        self.all = all;
         self
     }
 
@@ -91,6 +100,7 @@ impl<'a> Range<'a> {
             end,
             stop_pmd: 0,
             resched: true,
+            all: false,
             _held: PhantomData,
         }
     }
@@ -113,20 +123,23 @@ impl<'a> Range<'a> {
             mark: Some(mark::<V>),
             ctx: ptr::from_mut(visitor).cast(),
             resched: self.resched,
+            all: self.all,
         }
     }
 }
 
 /// Walks the part of a VMA from `start` on as far as `budget` goes, which is counted down by page
-/// table; returns where to go on, the end of the VMA at last. [`Visitor::mark`] is not called.
+/// table; returns where to go on, the end of the VMA at last. [`Visitor::mark`] is not called. `all` as in
+/// [`Range::all`].
 pub(crate) fn walk_some<V: Visitor>(
     guard: &ReadGuard<'_>,
-    vma: &LockedVma<'_>,
+    (vma, all): (&LockedVma<'_>, bool),
     start: usize,
     budget: &mut u32,
     visitor: &mut V,
 ) -> usize {
-    let walk = Range::of_locked(guard, Some(vma), start, vma.end).raw(visitor);
+    let range = Range::of_locked(guard, Some(vma), start, vma.end).all(all);
+    let walk = range.raw(visitor);
     // SAFETY: The lock keeps the VMA valid; the callbacks take the context that is passed.
     unsafe { raw::fmi_walk_some(&walk, budget) }
 }

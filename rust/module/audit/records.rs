@@ -223,10 +223,11 @@ impl Audit {
         let mut addr = start;
         while let Some(vma) = guard.find_vma(addr).filter(|vma| vma.start < end) {
             addr = vma.end;
-            if vma.is_looked_at() {
+            if vma.is_looked_at(tracker.tracks_all()) {
                 visitor.hugetlb = vma.hugetlb;
                 let rule = Some(&vma).filter(|vma| vma.hugetlb);
                 Range::of_locked(&guard, rule, vma.start.max(start), vma.end.min(end))
+                    .all(tracker.tracks_all())
                     .walk(&mut visitor);
             }
             if addr >= end {

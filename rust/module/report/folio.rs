@@ -75,7 +75,8 @@ impl File<Control> for Folio {
                 page_info(pfn).map(|_| pfn).ok_or(ENOENT)?
             }
             (Some(process), Some(va), None) => {
-                mapped_at(&MmRef::of_pid(pid(process)?)?, number(va)? as usize)?
+                let all = control.tracker().tracks_all();
+                mapped_at(&MmRef::of_pid(pid(process)?)?, number(va)? as usize, all)?
             }
             _ => return Err(EINVAL),
         };
@@ -94,8 +95,8 @@ impl File<Control> for Folio {
     }
 }
 
-/// Returns a page of the large folio that is mapped at an address.
-fn mapped_at(mm: &MmRef, va: usize) -> Result<u64> {
+/// Returns a page of the large folio that is mapped at an address; in a hugetlb VMA with `all` only.
+fn mapped_at(mm: &MmRef, va: usize, all: bool) -> Result<u64> {
     struct Find(Option<u64>);
 
     impl Visitor for Find {
@@ -107,11 +108,13 @@ fn mapped_at(mm: &MmRef, va: usize) -> Result<u64> {
     let guard = mm.read_lock();
     let vma = guard
         .find_vma(va)
-        .filter(|vma| vma.start <= va && vma.is_looked_at());
+        .filter(|vma| vma.start <= va && vma.is_looked_at(all));
     let vma = vma.ok_or(ENOENT)?;
     let mut find = Find(None);
     let page = va & !(kernel::page::PAGE_SIZE - 1);
-    Range::of_locked(&guard, Some(&vma), page, page + kernel::page::PAGE_SIZE).walk(&mut find);
+    Range::of_locked(&guard, Some(&vma), page, page + kernel::page::PAGE_SIZE)
+        .all(all)
+        .walk(&mut find);
     find.0.ok_or(ENOENT)
 }
 
