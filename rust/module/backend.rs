@@ -90,7 +90,7 @@ impl Choice {
     /// lacks. The kernel log says so.
     pub(crate) fn of_parameter() -> Result<Self> {
         let asked = tracepoint::asked().inspect_err(|_| {
-            pr_err!("the parameter backend is auto, tracepoints or functions\n")
+            pr_err!("the parameter backend is auto, tracepoints, functions or both\n")
         })?;
         if asked == Asked::Functions {
             return Ok(Self {
