@@ -63,12 +63,28 @@ impl Shard<'_> {
 
     /// Counts the mappings of a record that maps a part of the folio.
     pub(crate) fn count_record(&mut self, e: u32, r: u32, step: Step) -> Result<(), Fail> {
+        if step == Step::Up && self.counts_ref(e)?.planes == 0 {
+            return self.count_first(e, r);
+        }
         let order = self.entry(e)?.order;
         let nr_pages = pages_of_order(order);
         words_in(0, nr_pages).try_for_each(|n| {
             let mask = self.pages_of(self.record(r)?, order)?.word(n);
             self.count_word(e, n, mask & mask_in(n, 0, nr_pages), step)
         })
+    }
+
+    /// The same if it is the first such record: the lowest plane is its set of pages.
+    fn count_first(&mut self, e: u32, r: u32) -> Result<(), Fail> {
+        let order = self.entry(e)?.order;
+        let nr = self.nr_pages_of(self.record(r)?, order)?;
+        let link = self.alloc_chunk(0)?;
+        let lowest = self.chunk_start(link)?;
+        self.copy_pages(r, order, lowest)?;
+        let counts = self.counts_mut(e)?;
+        counts.planes = link;
+        counts.part_pages = counts.part_pages.wrapping_add(nr);
+        Ok(())
     }
 
     /// Counts one mapping of each page of `mask` in word number `n`, like adding or subtracting

@@ -236,6 +236,22 @@ impl Shard<'_> {
         Ok(())
     }
 
+    /// Copies the set of PTE-mapped pages of a record, which maps a part of the folio, to the words from
+    /// `to` on.
+    pub(crate) fn copy_pages(&mut self, r: u32, order: u8, to: usize) -> Result<(), Fail> {
+        let word = self.unit(self.record(r)?)?.ok_or(CORRUPT)?.bits();
+        if is_inline(order) {
+            *self.words.get_mut(to).ok_or(CORRUPT)? = word;
+            return Ok(());
+        }
+        let from = self.chunk_start(halves(word).0)?;
+        for n in 0..index(words_of(pages_of_order(order))) {
+            let word = *self.words.get(from.wrapping_add(n)).ok_or(CORRUPT)?;
+            *self.words.get_mut(to.wrapping_add(n)).ok_or(CORRUPT)? = word;
+        }
+        Ok(())
+    }
+
     /// Gives back the room of both sets of a record.
     pub(crate) fn drop_sets(&mut self, r: u32, order: u8) -> Result<(), Fail> {
         self.drop_set(r, order, Set::Bits)?;
