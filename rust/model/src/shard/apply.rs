@@ -162,7 +162,7 @@ impl Shard<'_> {
         if let Some(way) = self.plain_way(e, c)? {
             return self.go_plain(e, way, c, env);
         }
-        let kernel = self.quick_check(e, env);
+        let kernel = self.check_before(e, c, env);
         let found = self.locate(e, c)?;
         let (key, split) = self.key_of_call(c, found)?;
         let part = Part {

@@ -414,7 +414,7 @@ impl Shard<'_> {
         c: &Call,
         env: &dyn Env,
     ) -> Result<(), Fail> {
-        let kernel = self.quick_check(e, env);
+        let kernel = self.check_before(e, c, env);
         match way {
             Way::Add => self.add_plain(e, c, kernel.as_ref(), env),
             Way::Remove(r, run) => self.remove_plain(e, (r, run), c, kernel.as_ref(), env),
