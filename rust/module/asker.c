@@ -121,13 +121,15 @@ bool fmi_fault_pte(const struct vm_fault *vmf, struct fmi_asked *asked)
 	const struct vm_area_struct *vma = vmf->vma;
 	pte_t pte = vmf->orig_pte;
 
+	BUILD_BUG_ON(!IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL));
+	/* What has no struct page is special. Most pages are small: no more is asked of them. */
+	if (!pte_present(pte) || pte_special(pte) || !PageCompound(pte_page(pte)))
+		return false;
 	if (vma->vm_flags & (VM_SHARED | VM_MAYSHARE | VM_PFNMAP))
 		return false;
 	/* The fault goes to user space; or, in asynchronous mode, goes on. */
 	if (!(vmf->flags & FAULT_FLAG_UNSHARE) &&
 	    userfaultfd_pte_wp((struct vm_area_struct *)vma, pte))
-		return false;
-	if (!pte_present(pte) || pte_special(pte) || !pfn_valid(pte_pfn(pte)))
 		return false;
 	return asked_page(pte_page(pte), vma, asked);
 }
