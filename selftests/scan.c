@@ -274,6 +274,66 @@ static void refused(struct fmi_scene *s)
 	scan_switch("1");
 }
 
+/* Unmaps and maps a page until `stop` is not 0. */
+static long do_flutter(unsigned long va, unsigned long stop, unsigned long c, unsigned long d)
+{
+	volatile int *stopped = (int *)stop;
+	long times = 0;
+
+	(void)c;
+	(void)d;
+	while (!*stopped) {
+		if (madvise((void *)va, pgsz, MADV_DONTNEED))
+			return -errno;
+		(void)*(volatile char *)va;
+		times++;
+	}
+	return times;
+}
+
+/*
+ * A folio of the page cache that is never quiet, as the C library of a busy machine: what maps it
+ * can be known for sure only while the machine is stopped.
+ */
+static void never_quiet(struct fmi_scene *s)
+{
+	volatile int *stop = mmap(NULL, pgsz, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+				  -1, 0);
+	const char *report;
+	int stops = 0;
+
+	fmi_assert(stop != MAP_FAILED, "no memory");
+	scan_mapped_before(s);
+	for (int who = 2; who <= 4; who++) {
+		p_start(who);
+		s_map(s, who, s->va, s->size, 0);
+		p_read(who, s->va, s->nr);
+		ex_learn(&s->e, who);
+	}
+	for (int i = 0; i < 5 && !stops; i++) {
+		*stop = 0;
+		for (int who = 2; who <= 4; who++)
+			p_tell(who, do_flutter, s_page(s, (unsigned long)who % s->nr),
+			       (unsigned long)stop, 0, 0);
+		scan_switch("1");
+		scan_ended("done");
+		stops = (int)scan_number("stops");
+		fmi_eq(scan_number("unseen_mm"), 0, "unseen_mm");
+		report = fmi_report_pfn(s->e.pfn);
+		fmi_assert(report, "not tracked");
+		fmi_eq(text_value(report, "adopted"), 1, "adopted");
+		*stop = 1;
+		for (int who = 2; who <= 4; who++)
+			fmi_assert(p_answer(who) > 0, "actor %d did nothing", who);
+		s_check(s, "at rest");
+		fmi_audit("all");
+		scan_switch("0");
+	}
+	fmi_assert(stops > 0, "the machine was never stopped");
+	scan_switch("1");
+	s_check(s, "once more");
+}
+
 static void run_on(pid_t pid, int cpu)
 {
 	cpu_set_t set;
@@ -386,6 +446,7 @@ static const struct fmi_test tests[] = {
 	{ "shared_at_odd_places", shared_at_odd_places, (ON_SHMEM | ON_FILE) | NOT_ORDER1 },
 	{ "killed", killed, ON_ANON | PMD_ONLY },
 	{ "ended_by_a_signal", ended_by_a_signal, (ON_ANON | ON_SHMEM) | ORDER4_ONLY | LONG },
+	{ "never_quiet", never_quiet, (ON_SHMEM | ON_FILE) | ORDER4_ONLY | LONG },
 	{ "exiting", exiting, ON_SHMEM | ORDER4_ONLY | LONG },
 	{ "refused", refused, ON_ONCE },
 	{ "in_a_storm", in_a_storm, ON_ONCE | LONG },

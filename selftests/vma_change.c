@@ -415,14 +415,13 @@ static void retracted_large(struct fmi_scene *s)
 }
 
 /* A child that shares the folio execs: its mappings go, and its new stack moves down. */
-static long do_exec(unsigned long kb, unsigned long b, unsigned long c, unsigned long d)
+static long do_exec(unsigned long kb, unsigned long fork_only, unsigned long c, unsigned long d)
 {
 	char *args[32], *text = malloc(100 << 10), nothing[] = EXECED;
 	unsigned long n = kb / 100;
 	pid_t pid;
 	int status;
 
-	(void)b;
 	(void)c;
 	(void)d;
 	memset(text, 'x', (100 << 10) - 1);
@@ -434,8 +433,9 @@ static long do_exec(unsigned long kb, unsigned long b, unsigned long c, unsigned
 	args[2 + n] = NULL;
 	pid = fork();
 	if (pid == 0) {
-		execv("/proc/self/exe", args);
-		_exit(127);
+		if (!fork_only)
+			execv("/proc/self/exe", args);
+		_exit(fork_only ? 0 : 127);
 	}
 	free(text);
 	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ?
@@ -444,15 +444,18 @@ static long do_exec(unsigned long kb, unsigned long b, unsigned long c, unsigned
 
 static void exec_with_large_arguments(struct fmi_scene *s)
 {
-	long long opened;
+	long long opened, forked;
 
 	s_populate(s);
 	thp_only(s->kind, s->order, "always");
 	for (unsigned long kb = 100; kb <= 1600; kb *= 4) {
 		opened = fmi_stat("windows_opened");
+		fmi_eq(p_call(1, do_exec, kb, 1, 0, 0), 0, "exit status of the child");
+		forked = fmi_stat("windows_opened") - opened;
+		opened = fmi_stat("windows_opened");
 		fmi_eq(p_call(1, do_exec, kb, 0, 0, 0), 0, "exit status of the program");
 		/* The copies of the fork, and the stack. Tracepoints need no windows. */
-		fmi_assert(fmi_tracepoints() || fmi_stat("windows_opened") > opened,
+		fmi_assert(fmi_tracepoints() || fmi_stat("windows_opened") > opened + forked,
 			   "exec moved no stack");
 		s_check(s, "a child has executed a program");
 	}
