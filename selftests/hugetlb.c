@@ -536,6 +536,12 @@ static void driver_pages_are_tracked(struct fmi_scene *s)
 	fmi_audit("all");
 	p_exit(1);
 	want_driver("the first is gone", pfn, 13, 1);
+	fmi_eq(number(fmi_report_pfn(pfn), "vma"), 1, "VMAs");
+	/* Three VMAs, which do not become one again: such a VMA wants to know of its end. */
+	p_mprotect(2, place(1) + 4 * pgsz, 4 * pgsz, PROT_READ);
+	want_driver("protected in part", pfn, 13, 1);
+	fmi_eq(number(fmi_report_pfn(pfn), "vma"), 3, "VMAs, protected in part");
+	fmi_audit("all");
 	p_exit(2);
 }
 

@@ -194,6 +194,7 @@ impl Tracker {
         };
         Range::of_hooked(vma, edge.saturating_sub(reach), edge.saturating_add(reach))
             .any_vma()
+            .all(self.tracks_all())
             .walk(&mut visitor);
     }
 
