@@ -274,19 +274,24 @@ static void refused(struct fmi_scene *s)
 	scan_switch("1");
 }
 
-/* Unmaps and maps a page until `stop` is not 0. */
-static long do_flutter(unsigned long va, unsigned long stop, unsigned long c, unsigned long d)
+struct flutter {
+	int stop, began;
+};
+
+/* Unmaps and maps a page until it shall stop. */
+static long do_flutter(unsigned long va, unsigned long with, unsigned long c, unsigned long d)
 {
-	volatile int *stopped = (int *)stop;
+	volatile struct flutter *f = (struct flutter *)with;
 	long times = 0;
 
 	(void)c;
 	(void)d;
-	while (!*stopped) {
+	while (!f->stop) {
 		if (madvise((void *)va, pgsz, MADV_DONTNEED))
 			return -errno;
 		(void)*(volatile char *)va;
-		times++;
+		if (!times++)
+			__atomic_fetch_add(&f->began, 1, __ATOMIC_SEQ_CST);
 	}
 	return times;
 }
@@ -297,12 +302,12 @@ static long do_flutter(unsigned long va, unsigned long stop, unsigned long c, un
  */
 static void never_quiet(struct fmi_scene *s)
 {
-	volatile int *stop = mmap(NULL, pgsz, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-				  -1, 0);
+	volatile struct flutter *f = mmap(NULL, pgsz, PROT_READ | PROT_WRITE,
+					  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const char *report;
 	int stops = 0;
 
-	fmi_assert(stop != MAP_FAILED, "no memory");
+	fmi_assert(f != MAP_FAILED, "no memory");
 	scan_mapped_before(s);
 	for (int who = 2; who <= 4; who++) {
 		p_start(who);
@@ -311,10 +316,13 @@ static void never_quiet(struct fmi_scene *s)
 		ex_learn(&s->e, who);
 	}
 	for (int i = 0; i < 5 && !stops; i++) {
-		*stop = 0;
+		f->stop = 0;
+		f->began = 0;
 		for (int who = 2; who <= 4; who++)
 			p_tell(who, do_flutter, s_page(s, (unsigned long)who % s->nr),
-			       (unsigned long)stop, 0, 0);
+			       (unsigned long)f, 0, 0);
+		while (f->began < 3)
+			msleep(1);
 		scan_switch("1");
 		scan_ended("done");
 		stops = (int)scan_number("stops");
@@ -322,7 +330,7 @@ static void never_quiet(struct fmi_scene *s)
 		report = fmi_report_pfn(s->e.pfn);
 		fmi_assert(report, "not tracked");
 		fmi_eq(text_value(report, "adopted"), 1, "adopted");
-		*stop = 1;
+		f->stop = 1;
 		for (int who = 2; who <= 4; who++)
 			fmi_assert(p_answer(who) > 0, "actor %d did nothing", who);
 		s_check(s, "at rest");

@@ -10,7 +10,6 @@
 
 struct page;
 
-
 void fmi_site_table(struct fmi_site *site, const struct vm_area_struct *vma,
 		    unsigned long va);
 void fmi_walk_hugetlb(const struct fmi_walk *walk, unsigned int *budget,
