@@ -34,6 +34,8 @@ void s_fault(struct fmi_scene *s, int who, unsigned long va);
 void s_mapped_whole(struct fmi_scene *s, int who, unsigned long va);
 /* All of it: actor 1 maps the whole folio at s->va, in a VMA of exactly its size. */
 void s_populate(struct fmi_scene *s);
+/* The same while tracking is off: nothing can be checked. */
+void s_populate_unchecked(struct fmi_scene *s);
 /*
  * Actor 1 maps the whole folio at s->va: anonymous memory in a VMA that has a file, MAP_PRIVATE of
  * /dev/zero, and an offset that is not its address.

@@ -71,7 +71,7 @@ const MAX_ROUNDS: u32 = 64;
 /// somebody who still has the last reference to an MM without tasks may let it go.
 const PATIENCE: u32 = 40;
 
-/// Rounds from one look at the reverse maps of the folios whose counters differ to the next.
+/// Rounds from one look at the reverse maps of the folios that are still learning to the next.
 const SEARCH_EVERY: u32 = 8;
 
 /// Longest time, in milliseconds, that is waited for MMs that are taken down: no task has them any
