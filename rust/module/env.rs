@@ -2,6 +2,8 @@
 
 //! What the model asks of the kernel: time, grace periods, counters, open windows.
 
+use core::cell::Cell;
+
 use kernel::bindings;
 
 use fmi_model::{
@@ -12,8 +14,8 @@ use fmi_model::{
 };
 
 use crate::{
-    compat::smp_rmb,
     examples::Store,
+    hook::args::CallSite,
     raw,
     trace,
     window::Windows, //
@@ -24,13 +26,32 @@ pub(crate) struct KernelEnv<'a> {
     windows: &'a Windows,
     /// Where examples go; `None` for a shadow whose disagreements are told nobody.
     examples: Option<&'a Store>,
+    /// The mappings that the one call is about that is being taken in.
+    site: Option<CallSite<'a>>,
+    /// When it was taken in, once somebody has asked; 0 before.
+    now: Cell<u64>,
 }
 
 impl<'a> KernelEnv<'a> {
     /// Creates the view with these windows; disagreements are told, and go to the store, if there is
     /// one.
     pub(crate) fn new(windows: &'a Windows, examples: Option<&'a Store>) -> Self {
-        Self { windows, examples }
+        Self {
+            windows,
+            examples,
+            site: None,
+            now: Cell::new(0),
+        }
+    }
+
+    /// The same while one call is taken in: its folio need not be looked for, and all of it happens at
+    /// one time.
+    #[inline]
+    pub(crate) fn of_call(self, site: CallSite<'a>) -> Self {
+        Self {
+            site: Some(site),
+            ..self
+        }
     }
 }
 
@@ -59,8 +80,18 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 impl Env for KernelEnv<'_> {
+    #[inline]
     fn now(&self) -> u64 {
-        now_ns()
+        match self.now.get() {
+            0 => {
+                let now = now_ns();
+                if self.site.is_some() {
+                    self.now.set(now);
+                }
+                now
+            }
+            now => now,
+        }
     }
 
     fn gp_snapshot(&self) -> u64 {
@@ -94,7 +125,7 @@ impl Env for KernelEnv<'_> {
     fn disagree(&self, d: Disagreement<'_>) {
         if let Some(examples) = self.examples {
             trace::disagree(&d);
-            examples.add(d, now_ns());
+            examples.add(d, self.now());
         }
     }
 
@@ -104,11 +135,18 @@ impl Env for KernelEnv<'_> {
 
     fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
         let mut c = raw::fmi_counts::default();
+        let is_it = |site: &CallSite<'_>| {
+            site.pfn as u64 == pfn && site.order == order && !site.folio.is_null()
+        };
+        if let Some(site) = self.site.filter(is_it) {
+            // SAFETY: `c` is valid, and so is the folio by the invariant of `CallSite`.
+            unsafe { raw::fmi_counts_of(site.folio, u32::from(order), &mut c) };
         // SAFETY: `c` is valid; any pfn may be asked for.
-        let there = unsafe { raw::fmi_folio_counts(pfn as usize, u32::from(order), &mut c) };
-        // ORDERING: Who saw a counter that a copy has changed sees its window afterwards.
-        smp_rmb();
-        there.then_some(KernelCounts {
+        } else if !unsafe { raw::fmi_folio_counts(pfn as usize, u32::from(order), &mut c) } {
+            return None;
+        }
+        // ORDERING: Both end with a barrier: who saw a counter that a copy has changed sees its window afterwards.
+        Some(KernelCounts {
             large: c.large,
             entire: c.entire,
             nr_pages_mapped: c.nr_pages_mapped,

@@ -186,11 +186,12 @@ static bool in_swapcache(const struct folio *folio)
 }
 
 /* What folio_expected_ref_count() says. */
-static int expected_refs(const struct folio *folio, unsigned int order, int mapcount)
+static int expected_refs(const struct folio *folio, unsigned int order, int mapcount,
+			 bool swapcache)
 {
 	int refs = mapcount;
 
-	refs += in_swapcache(folio) << order;
+	refs += swapcache << order;
 	if (!folio_test_anon(folio)) {
 		refs += !!READ_ONCE(folio->mapping) << order;
 		refs += test_bit(PG_private, &folio->flags.f);
@@ -207,31 +208,27 @@ static bool maybe_mapped_shared(const struct folio *folio, int mapcount)
 }
 
 /**
- * fmi_folio_counts - read the kernel's counters of a folio
- * @pfn: head page
- * @order: order that the folio is expected to have
+ * fmi_counts_of - read the kernel's counters of a folio
+ * @folio: large folio; it may go at any time, unless a running rmap call keeps it
+ * @order: its order
  * @counts: result
  *
  * Lockless: the values are consistent with each other only if no rmap call on
- * the folio is in flight.
- *
- * Return: false if there is no folio of that order there.
+ * the folio is in flight. Who saw a counter that a copy has changed sees its
+ * window afterwards.
  */
-bool fmi_folio_counts(unsigned long pfn, unsigned int order,
-		      struct fmi_counts *counts)
+void fmi_counts_of(const struct folio *folio, unsigned int order,
+		   struct fmi_counts *counts)
 {
-	struct dev_pagemap *pgmap;
-	struct folio *folio = folio_at(pfn, order, &pgmap);
 	int i;
 
-	if (!folio)
-		return false;
 	counts->large = atomic_read(&folio->_large_mapcount) + 1;
 	counts->entire = atomic_read(&folio->_entire_mapcount) + 1;
 	counts->per_page = IS_ENABLED(CONFIG_PAGE_MAPCOUNT);
 	counts->nr_pages_mapped = atomic_read(&folio->_nr_pages_mapped);
 	counts->refcount = folio_ref_count(folio);
-	counts->expected_refs = expected_refs(folio, order, counts->large);
+	counts->swapcache = in_swapcache(folio);
+	counts->expected_refs = expected_refs(folio, order, counts->large, counts->swapcache);
 	for (i = 0; i < 2; i++) {
 		counts->mm_id[i] = READ_ONCE(folio->_mm_id[i]) & MM_ID_MASK;
 		counts->mm_id_mapcount[i] = READ_ONCE(folio->_mm_id_mapcount[i]) + 1;
@@ -241,8 +238,28 @@ bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 	counts->partially_mapped = test_bit(PG_partially_mapped,
 					    &folio_page(folio, 1)->flags.f);
 	counts->anon = folio_test_anon(folio);
-	counts->swapcache = in_swapcache(folio);
 	counts->order = order;
+	/* Who looks for open windows afterwards looks after this. */
+	smp_rmb();
+}
+
+/**
+ * fmi_folio_counts - the same of the folio at a place, which nobody need hold
+ * @pfn: head page
+ * @order: order that the folio is expected to have
+ * @counts: result
+ *
+ * Return: false if there is no folio of that order there.
+ */
+bool fmi_folio_counts(unsigned long pfn, unsigned int order,
+		      struct fmi_counts *counts)
+{
+	struct dev_pagemap *pgmap;
+	struct folio *folio = folio_at(pfn, order, &pgmap);
+
+	if (!folio)
+		return false;
+	fmi_counts_of(folio, order, counts);
 	put_dev_pagemap(pgmap);
 	return true;
 }

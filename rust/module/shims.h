@@ -40,6 +40,8 @@ enum fmi_kind {
 
 /**
  * struct fmi_site - one mapping, or one batch of them, of a folio
+ * @folio: it, while what the site was made of keeps it; NULL for hugetlb in a
+ *	page table that is shared
  * @pfn: of the head page
  * @base: virtual address of page 0 of the folio under the VMA's linear rule;
  *	an identity, may wrap; FMI_NO_BASE if it is not known
@@ -50,7 +52,7 @@ enum fmi_kind {
  * @order: of the folio
  * @kind: enum fmi_kind
  * @class: enum fmi_class; the fields above are complete for FMI_CLASS_TRACK,
- *	@pfn and @order also for FMI_CLASS_NONLINEAR
+ *	@folio, @pfn and @order also for FMI_CLASS_NONLINEAR
  * @entire: one entry maps the whole folio
  * @unmapped: the folio's large mapcount says unmapped
  * @table: pfn of the page table that a hugetlb entry is in, if other MMs may
@@ -59,6 +61,7 @@ enum fmi_kind {
  * @table_shared: other MMs share @table now; only with @table
  */
 struct fmi_site {
+	const struct folio *folio;
 	unsigned long pfn;
 	unsigned long base;
 	unsigned long vma_start;
@@ -148,6 +151,8 @@ void fmi_class_reset(void);
 /* The kernel's counters. */
 bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 		      struct fmi_counts *counts);
+void fmi_counts_of(const struct folio *folio, unsigned int order,
+		   struct fmi_counts *counts);
 bool fmi_page_mapcounts(unsigned long pfn, unsigned int order,
 			unsigned int first, int *counts, unsigned int nr);
 bool fmi_page_anon_exclusive(unsigned long pfn, unsigned int order,

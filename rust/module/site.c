@@ -69,6 +69,7 @@ static unsigned long folio_base_in_vma(const struct folio *folio,
 static void site_fill(struct folio *folio, unsigned int first, unsigned int nr,
 		      const struct vm_area_struct *vma, struct fmi_site *site)
 {
+	site->folio = folio;
 	site->pfn = folio_pfn(folio);
 	site->order = folio_order(folio);
 	site->kind = folio_kind(folio);

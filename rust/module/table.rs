@@ -249,7 +249,8 @@ impl Table {
     #[cfg_attr(fmi_measure, track_caller)]
     pub(crate) fn with<R>(&self, pfn: u64, f: impl FnOnce(&mut Shard<'_>) -> R) -> Option<R> {
         let mut slot = Self::lock(self.shards.get(shard_of(pfn))?, Step::Folio);
-        slot.shard().as_mut().map(f)
+        let mut shard = slot.shard()?;
+        Some(f(&mut shard))
     }
 
     /// The same with the counts of what was asked about the folios of the shard.

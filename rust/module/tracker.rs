@@ -41,11 +41,12 @@ use crate::{
     examples::Store,
     hook::{
         args::{
+            read_rmap,
             Args,
+            CallSite,
             Folio,
             ProgressCall,
             RareCall,
-            RmapCall,
             RmapFunction,
             Vma, //
         },
@@ -315,7 +316,8 @@ impl Tracker {
         if function == RmapFunction::MoveAnon {
             return self.move_anon(folio, args);
         }
-        let Some(call) = RmapCall::read(function, folio, args, 0) else {
+        let mut site = Site::default();
+        let Some((site, vma)) = read_rmap(function, folio, args, 0, &mut site) else {
             self.unreadable.fetch_add(1, Relaxed);
             return;
         };
@@ -324,11 +326,11 @@ impl Tracker {
         } else {
             Op::Add
         };
-        self.take(op, &call.site, &call.vma, Origin::Caller(caller));
+        self.take(op, site, &vma, Origin::Caller(caller));
     }
 
     /// Takes mappings that are made or unmade in a page table of `vma`, under its lock.
-    fn take(&self, op: Op, site: &Site, vma: &Vma<'_>, origin: Origin<'_>) {
+    fn take(&self, op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin<'_>) {
         match u32::from(site.class) {
             class::TRACK => self.track(op, site, vma, origin),
             class::NONLINEAR => {
@@ -346,7 +348,7 @@ impl Tracker {
         }
     }
 
-    fn track(&self, op: Op, site: &Site, vma: &Vma<'_>, origin: Origin<'_>) {
+    fn track(&self, op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin<'_>) {
         #[cfg(fmi_faults)]
         match crate::faults::times(self.second) {
             0 => return,
@@ -357,7 +359,7 @@ impl Tracker {
     }
 
     #[inline]
-    fn track_once(&self, mut op: Op, site: &Site, vma: &Vma<'_>, origin: Origin<'_>) {
+    fn track_once(&self, mut op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin<'_>) {
         let removes = op == Op::Remove;
         let mut pending = 0;
         let mut alt_base = None;
@@ -392,10 +394,10 @@ impl Tracker {
             pending,
             caller,
             operation,
-            ..call_of(op, site, vma)
+            ..call_of(op, &site, vma)
         };
-        self.table
-            .with(call.pfn, |shard| shard.call(&call, &self.env()));
+        let env = self.env().of_call(site);
+        self.table.with(call.pfn, |shard| shard.call(&call, &env));
     }
 
     fn lose(&self, pfn: u64, reason: LostReason) {
@@ -409,8 +411,9 @@ impl Tracker {
         let Some((mm, src, dst)) = self.windows.uffd_of(current_task()) else {
             return;
         };
-        let Some(RmapCall { site, vma }) = RmapCall::read(RmapFunction::MoveAnon, folio, args, dst)
-        else {
+        let mut site = Site::default();
+        let read = read_rmap(RmapFunction::MoveAnon, folio, args, dst, &mut site);
+        let Some((site, vma)) = read else {
             return;
         };
         if u32::from(site.class) == class::TRACK && vma.mm() == mm {

@@ -5,10 +5,7 @@
 //! The tables of names below are in the order of the enums; the prototypes are those of
 //! `mm/rmap.c`, `mm/memory.c`, `mm/huge_memory.c` and `mm/mremap.c`.
 
-use core::{
-    marker::PhantomData,
-    mem::MaybeUninit, //
-};
+use core::marker::PhantomData;
 
 use kernel::{
     bindings,
@@ -249,63 +246,84 @@ impl RmapFunction {
     }
 }
 
-/// One rmap call: where it maps or unmaps what.
-pub(crate) struct RmapCall<'a> {
-    /// What is mapped; see `struct fmi_site`.
-    pub(crate) site: Site,
-    /// The VMA of the call.
-    pub(crate) vma: Vma<'a>,
+/// The mappings that a running rmap call makes or unmakes.
+///
+/// # Invariants
+///
+/// The folio of the site, unless it is null, is valid for `'a` and stays a folio of the order that the site says.
+#[derive(Clone, Copy)]
+pub(crate) struct CallSite<'a>(&'a Site);
+
+impl<'a> CallSite<'a> {
+    /// # Safety
+    ///
+    /// The site must have been filled from the arguments of an rmap call, or be zero, and that call must not return
+    /// within `'a`.
+    #[inline]
+    pub(super) unsafe fn new(site: &'a Site) -> Self {
+        // INVARIANT: The caller of an rmap function holds a reference to its folio, which keeps it from being split.
+        Self(site)
+    }
 }
 
-impl<'a> RmapCall<'a> {
-    /// Reads the arguments of `function`, which was called with `folio`.
-    ///
-    /// `dst` is the address for [`RmapFunction::MoveAnon`], which does not carry one.
-    pub(crate) fn read(
-        function: RmapFunction,
-        folio: Folio<'a>,
-        args: &Args<'a>,
-        dst: usize,
-    ) -> Option<Self> {
-        const NONE: usize = usize::MAX;
-        let [_, a, b, c, d] = args.of_rmap();
-        // (page, nr, vma, address, new): arguments of the prototypes, in order.
-        let (page, nr, vma, addr, new) = match function {
-            RmapFunction::AddAnonPtes => (a, b, c, d, false),
-            RmapFunction::AddAnonPmd => (a, 0, b, c, false),
-            RmapFunction::AddNewAnon => (folio.0 as usize, 0, a, b, true),
-            RmapFunction::AddFilePtes | RmapFunction::RemovePtes => (a, b, c, NONE, false),
-            RmapFunction::AddFilePmd
-            | RmapFunction::AddFilePud
-            | RmapFunction::RemovePmd
-            | RmapFunction::RemovePud => (a, 0, b, NONE, false),
-            RmapFunction::MoveAnon => (folio.0 as usize, 0, a, dst, false),
-            RmapFunction::HugetlbAddAnon | RmapFunction::HugetlbAddNewAnon => {
-                (folio.0 as usize, 0, a, NONE, false)
-            }
-        };
-        let vma = vma as *mut bindings::vm_area_struct;
-        let mut site = MaybeUninit::<Site>::zeroed();
-        // SAFETY: By their type invariants and the prototypes of the hooked functions all pointers
-        // are valid, and the PTL is held.
-        let site = unsafe {
-            raw::fmi_site_of_call(
-                folio.0,
-                page as *mut bindings::page,
-                nr as u32,
-                vma,
-                addr,
-                new,
-                site.as_mut_ptr(),
-            );
-            site.assume_init()
-        };
-        // INVARIANT: An rmap function is called with a VMA whose range cannot change meanwhile.
-        (!vma.is_null()).then_some(Self {
-            site,
-            vma: Vma(vma, PhantomData),
-        })
+impl core::ops::Deref for CallSite<'_> {
+    type Target = Site;
+
+    #[inline]
+    fn deref(&self) -> &Site {
+        self.0
     }
+}
+
+/// Reads the arguments of an rmap function, which was called with `folio`, into `site`; returns it and the VMA of
+/// the call.
+///
+/// `dst` is the address for [`RmapFunction::MoveAnon`], which does not carry one.
+#[inline]
+pub(crate) fn read_rmap<'a>(
+    function: RmapFunction,
+    folio: Folio<'a>,
+    args: &Args<'a>,
+    dst: usize,
+    site: &'a mut Site,
+) -> Option<(CallSite<'a>, Vma<'a>)> {
+    const NONE: usize = usize::MAX;
+    let [_, a, b, c, d] = args.of_rmap();
+    // (page, nr, vma, address, new): arguments of the prototypes, in order.
+    let (page, nr, vma, addr, new) = match function {
+        RmapFunction::AddAnonPtes => (a, b, c, d, false),
+        RmapFunction::AddAnonPmd => (a, 0, b, c, false),
+        RmapFunction::AddNewAnon => (folio.0 as usize, 0, a, b, true),
+        RmapFunction::AddFilePtes | RmapFunction::RemovePtes => (a, b, c, NONE, false),
+        RmapFunction::AddFilePmd
+        | RmapFunction::AddFilePud
+        | RmapFunction::RemovePmd
+        | RmapFunction::RemovePud => (a, 0, b, NONE, false),
+        RmapFunction::MoveAnon => (folio.0 as usize, 0, a, dst, false),
+        RmapFunction::HugetlbAddAnon | RmapFunction::HugetlbAddNewAnon => {
+            (folio.0 as usize, 0, a, NONE, false)
+        }
+    };
+    let vma = vma as *mut bindings::vm_area_struct;
+    // SAFETY: By their type invariants and the prototypes of the hooked functions all pointers
+    // are valid, and the PTL is held.
+    unsafe {
+        raw::fmi_site_of_call(
+            folio.0,
+            page as *mut bindings::page,
+            nr as u32,
+            vma,
+            addr,
+            new,
+            site,
+        );
+    }
+    if vma.is_null() {
+        return None;
+    }
+    // SAFETY: `'a` is that of the arguments, which are there while the call is.
+    // INVARIANT: An rmap function is called with a VMA whose range cannot change meanwhile.
+    Some((unsafe { CallSite::new(site) }, Vma(vma, PhantomData)))
 }
 
 /// A call of a rare function with entry and exit hook.

@@ -16,7 +16,10 @@ use kernel::{
     types::Opaque, //
 };
 
-use super::args::Vma;
+use super::args::{
+    CallSite,
+    Vma, //
+};
 use crate::{
     backend::Asked,
     raw,
@@ -52,8 +55,9 @@ impl<'a> TraceCall<'a> {
     }
 
     /// Returns what is mapped or unmapped where.
-    pub(crate) fn site(&self) -> &Site {
-        &self.0.site
+    pub(crate) fn site(&self) -> CallSite<'_> {
+        // SAFETY: The probe runs inside the call.
+        unsafe { CallSite::new(&self.0.site) }
     }
 
     /// Returns the VMA of the page table: of a duplicate, the child's.

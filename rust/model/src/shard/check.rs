@@ -5,9 +5,11 @@
 use super::apply::Part;
 use super::entry::SUSPECT;
 use super::{
+    position_of,
     Fail,
     Shard,
-    State, //
+    State,
+    CORRUPT, //
 };
 use crate::bits::{
     index,
@@ -141,14 +143,19 @@ impl Shard<'_> {
     /// Returns what the kernel's counters of a folio must be.
     #[inline]
     pub(crate) fn expected(&self, entry: &FolioEntry) -> Result<Expected, Fail> {
-        let counts = self.counts(entry)?;
-        let pages = counts.nr_pte_mapped(entry.order);
-        Ok(Expected::new(
-            entry.kind,
-            counts.total,
-            counts.entire,
-            pages,
-        ))
+        let (total, entire, pages) = match position_of(entry.history) {
+            None => (
+                entry.total(),
+                entry.numbers().entire(),
+                entry.nr_pte_mapped(),
+            ),
+            Some(h) => {
+                let counts = &self.history.get(index(h)).ok_or(CORRUPT)?.counts;
+                let pages = counts.nr_pte_mapped(entry.order);
+                (counts.total, counts.entire, pages)
+            }
+        };
+        Ok(Expected::new(entry.kind, total, entire, pages))
     }
 
     /// Compares the kernel's counters of a folio, read now, with the shadow.

@@ -310,19 +310,37 @@ impl FolioEntry {
         (self.wrong_low, self.wrong_high) = pairs.words();
     }
 
+    /// Returns the number of mappings of a folio without a history.
+    #[inline]
+    pub(crate) fn total(&self) -> u64 {
+        let numbers = self.numbers();
+        let entire = numbers.entire();
+        let whole = u64::from(numbers.nr_records().wrapping_sub(entire));
+        whole
+            .wrapping_shl(u32::from(self.order))
+            .wrapping_add(u64::from(entire))
+    }
+
+    /// Returns the number of pages of a folio without a history that have PTE mappings.
+    #[inline]
+    pub(crate) fn nr_pte_mapped(&self) -> u32 {
+        let numbers = self.numbers();
+        if numbers.nr_records() > numbers.entire() {
+            pages_of_order(self.order)
+        } else {
+            0
+        }
+    }
+
     /// Returns the counts of a folio without a history.
     #[inline]
     pub(crate) fn counts(&self) -> Counts {
         let numbers = self.numbers();
         let (nr, entire) = (numbers.nr_records(), numbers.entire());
-        let whole = nr.wrapping_sub(entire);
-        let pages = u64::from(pages_of_order(self.order));
         Counts {
-            total: u64::from(whole)
-                .wrapping_mul(pages)
-                .wrapping_add(u64::from(entire)),
+            total: self.total(),
             entire,
-            whole,
+            whole: nr.wrapping_sub(entire),
             mm: nr,
             vma: nr,
             vma_pt: numbers.tuples(),

@@ -78,12 +78,22 @@ impl Shard<'_> {
     /// open that may hold unknown mappings, no copy or move open that overlaps a record.
     ///
     /// With more than `limit` records and any window open, it returns false.
+    #[inline]
     pub(crate) fn quiescent(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
         Ok(env.gp_elapsed(self.entry(e)?.cookie) && self.unconcerned(e, env, limit)?)
     }
 
     /// The same without regard to calls in flight.
+    #[inline]
     pub(crate) fn unconcerned(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
+        if self.entry(e)?.pending == 0 && !env.windows_open() {
+            return Ok(true);
+        }
+        self.unconcerned_by_any(e, env, limit)
+    }
+
+    /// The same where a copy or move is or was open.
+    fn unconcerned_by_any(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
         let entry = self.entry(e)?;
         if self.is_pending(e, env)? {
             return Ok(false);
@@ -124,14 +134,16 @@ impl Shard<'_> {
     /// if they do not stand still.
     ///
     /// A difference makes the folio a suspect: it counts for nothing until it is confirmed.
+    #[inline]
     pub(crate) fn quick_check(&mut self, e: u32, env: &dyn Env) -> Option<KernelCounts> {
         let entry = self.entry(e).ok()?;
         if !entry.is_mapped() || !self.quiescent(e, env, WINDOW_SCAN).ok()? {
             return None;
         }
-        let kernel = env
-            .kernel_of(entry.pfn(), entry.order)
-            .filter(|k| k.order == entry.order)?;
+        let kernel = env.kernel_of(entry.pfn(), entry.order)?;
+        if kernel.order != entry.order {
+            return None;
+        }
         let expected = self.expected(entry).ok()?;
         // A copy that begins between the first look and the reading of the counters changes them;
         // it is still open, because it has to come by here to take its mappings into the shadow. A
@@ -186,7 +198,7 @@ impl Shard<'_> {
             self.note_references(kernel);
         }
         match known {
-            Some(at) => self.evaluate_again(e, at, kernel, env)?,
+            Some(at) => self.evaluate_kept(e, at, kernel, env)?,
             None => self.evaluate_other(e, kernel, what, env)?,
         }
         if !mapped {
@@ -195,9 +207,20 @@ impl Shard<'_> {
         Ok(())
     }
 
-    /// Counts an evaluation that is kept.
-    #[inline]
+    /// Counts an evaluation that is kept, where few calls come by: out of line.
     fn evaluate_again(
+        &mut self,
+        e: u32,
+        at: usize,
+        kernel: Option<&KernelCounts>,
+        env: &dyn Env,
+    ) -> Result<(), Fail> {
+        self.evaluate_kept(e, at, kernel, env)
+    }
+
+    /// The same where most calls come by.
+    #[inline(always)]
+    fn evaluate_kept(
         &mut self,
         e: u32,
         at: usize,
@@ -213,7 +236,7 @@ impl Shard<'_> {
         if result.state {
             self.state.counters.add(Counter::Evaluated);
             let total = match position_of(entry.history) {
-                None => entry.counts().total,
+                None => entry.total(),
                 Some(h) => self.history.get(index(h)).ok_or(CORRUPT)?.counts.total,
             };
             let most = &mut self.state.figures.most_mappings;

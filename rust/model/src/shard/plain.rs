@@ -318,7 +318,7 @@ impl Shard<'_> {
 
     /// Returns how a call goes on that is about the whole of a plain folio and leaves it plain; `None`
     /// if it is another.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn plain_way(&self, e: u32, c: &Call) -> Result<Option<Way>, Fail> {
         let entry = self.entry(e)?;
         let nr_pages = pages_of_order(c.order);
