@@ -7,6 +7,10 @@
 #include "fmi_scene.h"
 #include "fmi_util.h"
 
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
 static void fork_shares_every_page(struct fmi_scene *s)
 {
 	s_populate(s);
@@ -199,6 +203,26 @@ static void shared_file(struct fmi_scene *s)
 	s_check(s, "child gone");
 }
 
+/* A guard page has fork copy the page tables of a mapping that it would leave to page faults. */
+static void guarded_file(struct fmi_scene *s)
+{
+	s_populate(s);
+	p_madvise(1, s_page(s, s->nr - 1), pgsz, MADV_GUARD_INSTALL);
+	/* A PMD was split first, which left no PTE. */
+	p_read(1, s->va, s->nr - 1);
+	ex_learn(&s->e, 1);
+	fmi_eq(s->e.nr_mappings, s->nr - 1, "pages beside the guard page");
+	s_check(s, "guarded");
+	s_fork(s, 1, 2);
+	s_check(s, "fork copied the PTEs");
+	s_dontneed(s, 2, 0, 2);
+	s_check(s, "child dropped two pages");
+	s_exit(s, 1);
+	s_check(s, "parent gone");
+	s_exit(s, 2);
+	s_check(s, "child gone");
+}
+
 static const struct fmi_test tests[] = {
 	{ "fork_shares_every_page", fork_shares_every_page, ON_ANON },
 	{ "parent_writes", parent_writes, ON_ANON },
@@ -212,6 +236,7 @@ static const struct fmi_test tests[] = {
 	{ "private_zero", private_zero, ON_ANON },
 	{ "private_file", private_file, ON_SHMEM | ON_FILE },
 	{ "shared_file", shared_file, ON_SHMEM | ON_FILE },
+	{ "guarded_file", guarded_file, ON_SHMEM | ON_FILE },
 };
 
 int main(int argc, char **argv)

@@ -18,4 +18,18 @@ static inline pgoff_t fmi_vma_anon_pgoff(const struct vm_area_struct *vma)
 #endif
 }
 
+/*
+ * Whether the flags of a child's VMA have fork copy its page tables, see
+ * vma_needs_copy(). Where the kernel has no name for these flags, all are taken
+ * for copied.
+ */
+static inline bool fmi_flags_copy(const struct vm_area_struct *vma)
+{
+#ifdef VM_COPY_ON_FORK
+	return vma->vm_flags & VM_COPY_ON_FORK;
+#else
+	return true;
+#endif
+}
+
 #endif

@@ -33,7 +33,11 @@ use crate::{
         Group, //
     },
     hook::{
-        args::RmapFunction,
+        args::{
+            ProgressCall,
+            RareCall,
+            RmapFunction, //
+        },
         tracepoint::TracePoint, //
     },
     mm::MmRef,
@@ -73,13 +77,13 @@ const fn trace(point: TracePoint) -> Hook {
     Hook::trace(point as usize)
 }
 
-const COPY_RANGE: Hook = Hook::rare(0);
+const COPY_RANGE: Hook = Hook::rare(RareCall::COPY_RANGE);
 const COPY_HUGE_PMD: Hook = Hook::rare(1);
 const MOVE: Hook = Hook::rare(2);
 const MOVE_HUGE_PMD: Hook = Hook::rare(3);
 const ADJUST_VMA: Hook = Hook::rare(4);
 const PTE_ALLOC: Hook = Hook::progress(0);
-const COPY_RANGE_ENTRY: Hook = Hook::progress(1);
+const COPY_RANGE_ENTRY: Hook = Hook::progress(ProgressCall::COPY_RANGE);
 const MOVE_ENTRY: Hook = Hook::progress(2);
 const MOVE_HUGE_PMD_ENTRY: Hook = Hook::progress(3);
 const ADJUST_VMA_ENTRY: Hook = Hook::progress(4);

@@ -16,6 +16,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include "compat.h"
 #include "faults.h"
 #include "shims.h"
 
@@ -110,6 +111,25 @@ unsigned long fmi_vma_end(const struct vm_area_struct *vma)
 bool fmi_vma_is_hugetlb(const struct vm_area_struct *vma)
 {
 	return is_vm_hugetlb_page(vma);
+}
+
+/**
+ * fmi_fork_copies - whether copy_page_range() may copy entries of a VMA
+ * @dst: the child's VMA
+ * @src: the parent's VMA
+ *
+ * vma_needs_copy() leaves alone what page faults bring back. hugetlb is left out,
+ * which is not tracked where this is asked.
+ *
+ * Context: both mmap locks are held for writing, which keep @src from getting an
+ * anon_vma; nobody else can reach @dst to change its flags.
+ */
+bool fmi_fork_copies(const struct vm_area_struct *dst,
+		     const struct vm_area_struct *src)
+{
+	if (is_vm_hugetlb_page(src))
+		return false;
+	return fmi_flags_copy(dst) || src->anon_vma;
 }
 
 /* === Events that are counted, not tracked === */

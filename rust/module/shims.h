@@ -142,6 +142,8 @@ struct mm_struct *fmi_vma_mm(const struct vm_area_struct *vma);
 unsigned long fmi_vma_start(const struct vm_area_struct *vma);
 unsigned long fmi_vma_end(const struct vm_area_struct *vma);
 bool fmi_vma_is_hugetlb(const struct vm_area_struct *vma);
+bool fmi_fork_copies(const struct vm_area_struct *dst,
+		     const struct vm_area_struct *src);
 
 /* Classes that are counted and not tracked, per CPU. */
 void fmi_class_add(unsigned int class);

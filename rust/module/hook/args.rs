@@ -389,6 +389,24 @@ impl<'a> RareCall<'a> {
         c"vma_adjust_trans_huge",
     ];
 
+    /// Returns whether a call of the function at this position of [`Self::NAMES`] copies nothing that is
+    /// tracked: most VMAs of files, whose mappings page faults bring back.
+    ///
+    /// Both hooks on the function leave such a call alone first of all, and what they look at does not change in
+    /// between. hugetlb is left alone, too: [`Self::read`] does not look for it again.
+    #[inline]
+    pub(crate) fn is_idle(position: usize, args: &Args<'_>) -> bool {
+        if position != Self::COPY_RANGE {
+            return false;
+        }
+        let (dst, src) = (args.get(0), args.get(1));
+        // SAFETY: `copy_page_range()` is called with two valid VMAs.
+        !unsafe { raw::fmi_fork_copies(dst as *const _, src as *const _) }
+    }
+
+    /// The position of `copy_page_range()`.
+    pub(crate) const COPY_RANGE: usize = 0;
+
     /// The function that does what no tracepoint tells.
     pub(crate) const WITHOUT_TRACEPOINT: &'static CStr = c"vma_adjust_trans_huge";
 
@@ -401,13 +419,10 @@ impl<'a> RareCall<'a> {
         // VMAs valid for the duration of the call.
         let vma = |n| Vma(args.get(n) as *mut _, PhantomData);
         Ok(Some(match position {
-            0 => {
-                let (dst, src) = (vma(0), vma(1));
-                if src.is_hugetlb() {
-                    return Ok(None);
-                }
-                Self::CopyRange { dst, src }
-            }
+            Self::COPY_RANGE => Self::CopyRange {
+                dst: vma(0),
+                src: vma(1),
+            },
             1 => Self::CopyHugePmd {
                 dst_mm: args.get(0),
                 addr: args.get(4),
@@ -562,7 +577,7 @@ impl CheckedCall<'_> {
     /// Returns the position of the function in [`RareCall::NAMES`].
     pub(crate) fn function(&self) -> usize {
         match self {
-            Self::Copy(_) => 0,
+            Self::Copy(_) => RareCall::COPY_RANGE,
             Self::Move(_) => 2,
             Self::UffdMove { .. } => 3,
             Self::AdjustVma { .. } => 4,
@@ -579,6 +594,15 @@ impl CheckedCall<'_> {
 }
 
 impl<'a> ProgressCall<'a> {
+    /// As [`RareCall::is_idle`], for a position of [`Self::NAMES`].
+    #[inline]
+    pub(crate) fn is_idle(position: usize, args: &Args<'_>) -> bool {
+        position == Self::COPY_RANGE && RareCall::is_idle(RareCall::COPY_RANGE, args)
+    }
+
+    /// The position of `copy_page_range()`.
+    pub(crate) const COPY_RANGE: usize = 1;
+
     /// The symbols.
     pub(crate) const NAMES: &'static [&'static CStr; 5] = &[
         c"__pte_alloc",
@@ -601,7 +625,7 @@ impl<'a> ProgressCall<'a> {
                     pmd: args.get(1),
                 })
             }
-            1 => CheckedCall::Copy(vma(1)),
+            Self::COPY_RANGE => CheckedCall::Copy(vma(1)),
             2 => CheckedCall::Move(RareCall::move_of(args)?.0),
             3 => CheckedCall::UffdMove {
                 mm: args.get(0),

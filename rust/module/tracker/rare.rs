@@ -232,7 +232,7 @@ impl Tracker {
             return;
         }
         match call {
-            CheckedCall::Copy(vma) | CheckedCall::Move(vma) if vma.is_hugetlb() => {}
+            CheckedCall::Move(vma) if vma.is_hugetlb() => {}
             CheckedCall::Copy(vma) | CheckedCall::Move(vma) => self.lose_range(vma),
             // The PMD lock is held.
             CheckedCall::UffdMove { mm, src_addr } => self.lose_at(*mm, *src_addr),
@@ -373,6 +373,9 @@ impl ProgressHook {
         };
         let _timer = measure::step(Step::Progress(position));
         Hook::progress(position).saw();
+        if ProgressCall::is_idle(position, args) {
+            return;
+        }
         match ProgressCall::read(position, args) {
             Some(ProgressCall::PteAlloc { mm, pmd }) => {
                 if !tracker.windows.any_open() || !tracker.ends_seen.load(Relaxed) {
@@ -413,6 +416,11 @@ impl call::Handler for RareHook {
             return false;
         }
         let _timer = measure::step(Step::Entry(position));
+        if RareCall::is_idle(position, &args) {
+            // This task is in no other call: a window that it has left open is over.
+            tracker.close_stale(current_task());
+            return false;
+        }
         if RareCall::is_checked(position) && tracker.armed() {
             if let Some(mm) = tracker.crosscheck.with_exit(current_task(), position) {
                 tracker.lose_mm(mm);

@@ -42,6 +42,15 @@ mod tests {
     }
 
     #[test]
+    fn copy_range_is_where_it_is_looked_for() {
+        let is_it = |name: Option<&&CStr>| {
+            assert!(name.is_some_and(|name| name.to_bytes() == b"copy_page_range"));
+        };
+        is_it(RareCall::NAMES.get(RareCall::COPY_RANGE));
+        is_it(ProgressCall::NAMES.get(ProgressCall::COPY_RANGE));
+    }
+
+    #[test]
     fn rmap_functions_are_those_named() {
         for (position, name) in RmapFunction::NAMES.iter().enumerate() {
             let name = name.to_bytes();
