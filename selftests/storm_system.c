@@ -113,13 +113,29 @@ static bool op_unmerge(struct storm_worker *w)
 	return done;
 }
 
-static void __attribute__((noreturn)) hog(unsigned long bytes, unsigned int how)
+/* Folios of the families, at two places: the kernel takes them from who is killed. */
+static void map_common(const struct storm_worker *w)
+{
+	for (unsigned int how = MAP_SHARED; how <= MAP_PRIVATE; how++) {
+		unsigned long at = how == MAP_PRIVATE ? pgsz : 0;
+		unsigned long len = w->len - at;
+		void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, (int)how, w->common, (off_t)at);
+
+		if (mem == MAP_FAILED)
+			_exit(3);
+		madvise(mem, len, MADV_POPULATE_READ);
+	}
+}
+
+static void __attribute__((noreturn)) hog(const struct storm_worker *w, unsigned long bytes,
+					  unsigned int how)
 {
 	char *mem;
 
 	signal(SIGBUS, SIG_DFL);
 	if (write_text(CGROUP "/cgroup.procs", "0") < 0)
 		_exit(3);
+	map_common(w);
 	mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		   how ? MAP_SHARED | MAP_ANONYMOUS : MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mem == MAP_FAILED)
@@ -153,7 +169,7 @@ static bool op_oom(struct storm_worker *w)
 	write_text(CGROUP "/memory.swap.max", storm_rnd(w, 2) ? "0" : text);
 	pid = fork();
 	if (pid == 0)
-		hog(3 * limit, storm_rnd(w, 2));
+		hog(w, 3 * limit, storm_rnd(w, 2));
 	if (pid < 0)
 		return false;
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
