@@ -475,6 +475,9 @@ impl<'a> RareCall<'a> {
         position != 1
     }
 
+    /// What is kept of a call that is idle, see [`Self::is_idle`]: [`Self::restore`] makes nothing of it.
+    pub(crate) const IDLE: Saved = [usize::MAX, 0, 0, 0, 0, 0];
+
     /// Packs the call for its exit handler.
     pub(crate) fn save(&self) -> Saved {
         match *self {

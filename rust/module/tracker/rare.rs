@@ -419,7 +419,10 @@ impl call::Handler for RareHook {
         if RareCall::is_idle(position, &args) {
             // This task is in no other call: a window that it has left open is over.
             tracker.close_stale(current_task());
-            return false;
+            // Without its exit hook the kernel could warn of one that it has called for nothing, see
+            // Documentation/kernel/fgraph-bit0.rst.
+            *saved = RareCall::IDLE;
+            return true;
         }
         if RareCall::is_checked(position) && tracker.armed() {
             if let Some(mm) = tracker.crosscheck.with_exit(current_task(), position) {
@@ -483,6 +486,9 @@ impl call::Handler for RareHook {
     }
 
     fn exit(&self, ip: usize, saved: &Saved, ret: usize) {
+        if *saved == RareCall::IDLE {
+            return;
+        }
         let tracker = &*self.0;
         let position = tracker.rare_sites.lookup(ip);
         let _timer = measure::step(Step::Exit(position.unwrap_or(0)));

@@ -22,6 +22,7 @@ mod tests {
             assert!(RareCall::restore(saved).is_some_and(|call| call.save() == *saved));
         }
         assert!(RareCall::restore(&[5, 0, 0, 0, 0, 0]).is_none());
+        assert!(RareCall::restore(&RareCall::IDLE).is_none());
     }
 
     #[test]
