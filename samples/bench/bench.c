@@ -31,8 +31,8 @@
 
 #define MIB (1UL << 20)
 
-/* What happens once in a while must not fall on a few folios. */
-#define FEWEST 128
+/* What happens once in a while must not fall on a few; there is not always page cache for more. */
+#define FEWEST(kind) ((kind) == FMI_ANON ? 128 : 32)
 #define MAX_ROUNDS 99
 #define MAX_OTHERS 4000
 
@@ -233,8 +233,8 @@ static void bench_mode(const struct bench_mode *mode, enum fmi_kind kind)
 		};
 
 		c.size = c.empty ? pgsz : sizes[i].bytes;
-		if (kind == FMI_ANON && !others && c.len < FEWEST * c.size)
-			c.len = FEWEST * c.size;
+		if (!others && c.len < FEWEST(kind) * c.size)
+			c.len = FEWEST(kind) * c.size;
 		c.nr = c.len / c.size;
 		c.order = (unsigned int)__builtin_ctzl(c.size) - pgshift;
 		c.by_pmd = sizes[i].by_pmd;
