@@ -164,6 +164,27 @@ static void function_graph_first(struct fmi_scene *s)
 	nothing_missed();
 }
 
+/*
+ * Which index of the shadow stack fprobe gets goes round, and with index 0 it is told of the exit
+ * of each call that function_graph traces: also of those that copy nothing. The kernel warns of an
+ * exit that fprobe did not ask for.
+ */
+static void function_graph_at_each_index(struct fmi_scene *s)
+{
+	nobody_traces();
+	start_tracer("function_graph", graphed());
+	again(s);
+	s_populate(s);
+	for (int i = 0; i < 17; i++) {
+		again(s);
+		p_fork(1, 2);
+		p_exit(2);
+		nothing_missed();
+	}
+	nobody_traces();
+	s_exit(s, 1);
+}
+
 static void kprobes(struct fmi_scene *s)
 {
 	nobody_traces();
@@ -366,6 +387,7 @@ static const struct fmi_test tests[] = {
 	{ "function_graph", function_graph, OF_PMDS },
 	{ "function_graph_first", function_graph_first, ONE_SIZE },
 	{ "function_graph_first", function_graph_first, OF_PMDS },
+	{ "function_graph_at_each_index", function_graph_at_each_index, ONE_SIZE },
 	{ "kprobes", kprobes, ONE_SIZE },
 	{ "kprobes", kprobes, OF_PMDS },
 	{ "fprobes", fprobes, ONE_SIZE },
