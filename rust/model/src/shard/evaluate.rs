@@ -42,22 +42,16 @@ use crate::tables::{
 use crate::{
     Ask,
     AskPage,
-    Call,
     Counter,
     Disagreement,
     Env,
     FolioView,
     KernelCounts,
     Kind,
-    Op,
     PairSet,
     Record,
     Verdicts, //
 };
-
-/// Most records that a call looks at to find out whether an open window involves the folio; with
-/// more, it takes that for granted.
-pub(crate) const WINDOW_SCAN: u32 = 16;
 
 /// Returns the flags of what holds for a state, of those that stay.
 fn ever(view: &FolioView) -> u8 {
@@ -74,90 +68,6 @@ fn ever(view: &FolioView) -> u8 {
 }
 
 impl Shard<'_> {
-    /// Returns whether the kernel's counters of a folio stand still: no call in flight, no copy
-    /// open that may hold unknown mappings, no copy or move open that overlaps a record.
-    ///
-    /// With more than `limit` records and any window open, it returns false.
-    #[inline]
-    pub(crate) fn quiescent(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
-        Ok(env.gp_elapsed(self.entry(e)?.cookie) && self.unconcerned(e, env, limit)?)
-    }
-
-    /// The same without regard to calls in flight.
-    #[inline]
-    pub(crate) fn unconcerned(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
-        if self.entry(e)?.pending == 0 && !env.windows_open() {
-            return Ok(true);
-        }
-        self.unconcerned_by_any(e, env, limit)
-    }
-
-    /// The same where a copy or move is or was open.
-    fn unconcerned_by_any(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
-        let entry = self.entry(e)?;
-        if self.is_pending(e, env)? {
-            return Ok(false);
-        }
-        if !env.windows_open() {
-            return Ok(true);
-        }
-        if self.counts(entry)?.nr_records > limit {
-            return Ok(false);
-        }
-        let shift = u32::from(self.state.geometry.page_shift);
-        let len = u64::from(pages_of_order(entry.order)).wrapping_shl(shift);
-        let covered = self.find_record(entry.first_record(), |record| {
-            env.window_covers(record.mm, record.base(), len)
-        });
-        Ok(covered.is_none())
-    }
-
-    /// Returns whether a copy is open that may hold mappings of the folio that are not yet known.
-    pub(crate) fn is_pending(&self, e: u32, env: &dyn Env) -> Result<bool, Fail> {
-        let pending = self.entry(e)?.pending;
-        Ok(pending != 0 && env.ticket_open(pending))
-    }
-
-    /// Does what [`Shard::quick_check`] says before a call.
-    ///
-    /// A copy that is found behind an open window has been counted by the kernel already, and the window
-    /// covers what it was copied from: that need not be found out for each folio.
-    #[inline]
-    pub(crate) fn check_before(&mut self, e: u32, c: &Call, env: &dyn Env) -> Option<KernelCounts> {
-        if c.op == Op::Dup && env.windows_open() {
-            return None;
-        }
-        self.quick_check(e, env)
-    }
-
-    /// Reads and checks the kernel's counters of a mapped folio before a call changes them; `None`
-    /// if they do not stand still.
-    ///
-    /// A difference makes the folio a suspect: it counts for nothing until it is confirmed.
-    #[inline]
-    pub(crate) fn quick_check(&mut self, e: u32, env: &dyn Env) -> Option<KernelCounts> {
-        let entry = self.entry(e).ok()?;
-        if !entry.is_mapped() || !self.quiescent(e, env, WINDOW_SCAN).ok()? {
-            return None;
-        }
-        let kernel = env.kernel_of(entry.pfn(), entry.order)?;
-        if kernel.order != entry.order {
-            return None;
-        }
-        let expected = self.expected(entry).ok()?;
-        // A copy that begins between the first look and the reading of the counters changes them;
-        // it is still open, because it has to come by here to take its mappings into the shadow. A
-        // call cannot have begun: it has to come by here, too.
-        if !self.unconcerned(e, env, WINDOW_SCAN).ok()? {
-            return None;
-        }
-        self.state.counters.add(Counter::Checked);
-        if !expected.holds(&kernel) {
-            self.suspect(e);
-        }
-        Some(kernel)
-    }
-
     /// Evaluates the present state of a folio, unless that was done before.
     ///
     /// The kernel is asked once per state, too, as soon as its counters are given. While a copy is

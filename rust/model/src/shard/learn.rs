@@ -17,13 +17,13 @@
 //! Until then a learning folio is not evaluated, not compared and not asked about.
 
 use super::apply::Part;
+use super::check::WINDOW_SCAN;
 use super::entry::{
     fits,
     ADOPTED,
     DIRTY,
     KERNEL_DIRTY, //
 };
-use super::evaluate::WINDOW_SCAN;
 use super::shared::number_of;
 use super::{
     Fail,
