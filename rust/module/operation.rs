@@ -26,10 +26,7 @@ use fmi_model::{
 use crate::{
     compat::read_once,
     hook::{
-        args::{
-            RmapFunction,
-            Vma, //
-        },
+        args::Vma,
         sites, //
     },
     raw, //
@@ -37,9 +34,6 @@ use crate::{
 
 /// Places of the table: a power of two, several times the number of call sites.
 const PLACES: usize = 128;
-
-/// How functions are called that call the probe of a tracepoint.
-const TRACING: [&[u8]; 3] = [b"__rmap_trace", b"rmap_trace", b"__traceiter_rmap"];
 
 /// Places that are tried for an address.
 const PROBES: usize = 8;
@@ -49,9 +43,6 @@ const MAX_NAMED: u32 = 16;
 
 /// The site has no symbol that the model knows.
 const UNKNOWN: u32 = 256;
-
-/// The site is in an rmap function, or in what calls a tracepoint.
-const INSIDE: u32 = 257;
 
 /// A call site.
 struct Place {
@@ -110,7 +101,7 @@ fn state_of(vma: &Vma<'_>) -> VmaState {
 #[inline]
 fn site_of(caller: usize) -> Option<Site> {
     if caller == 0 {
-        // The stack could not be read.
+        // That is what a free place has.
         return None;
     }
     let Some(place) = place_of(caller) else {
@@ -159,39 +150,8 @@ fn place_of(caller: usize) -> Option<&'static Place> {
 fn look_up(caller: usize) -> u32 {
     // The call may be the last instruction of its function.
     sites::with_symbol(caller.wrapping_sub(1), |symbol| {
-        if is_inside(symbol) {
-            return INSIDE;
-        }
         Site::of_symbol(symbol).map_or(UNKNOWN, Site::pack)
     })
-}
-
-/// Returns whether a symbol is that of an rmap function, a part of one, or of what calls a tracepoint of it.
-fn is_inside(symbol: &[u8]) -> bool {
-    let name = symbol.split(|byte| *byte == b'.').next();
-    let name = name.unwrap_or_default();
-    RmapFunction::NAMES.iter().any(|f| f.to_bytes() == name)
-        || TRACING.iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// Returns which of the return addresses on a stack, innermost first, is that of the call of the rmap function; 0 if
-/// none is known.
-///
-/// Context: as [`of_call`].
-pub(crate) fn caller_in(callers: &[usize]) -> usize {
-    let calls_rmap = |caller: &usize| {
-        let Some(place) = place_of(*caller) else {
-            return true;
-        };
-        let mut packed = place.site.load(Relaxed);
-        if packed == 0 {
-            packed = look_up(*caller);
-            place.site.store(packed, Relaxed);
-        }
-        packed != INSIDE
-    };
-    let outside = callers.iter().copied().find(calls_rmap);
-    outside.or(callers.last().copied()).unwrap_or(0)
 }
 
 /// Writes the lines of `stats`.
@@ -248,30 +208,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rmap_functions_are_inside() {
-        for name in RmapFunction::NAMES {
-            assert!(is_inside(name.to_bytes()));
-        }
-        assert!(is_inside(b"folio_remove_rmap_ptes.constprop.0"));
-        assert!(is_inside(b"__traceiter_rmap_add_begin"));
-        assert!(!is_inside(b"folio_remove_rmap_ptes_of"));
-        assert!(!is_inside(b"folio_remove_rmap"));
-        assert!(!is_inside(b"copy_page_range") && !is_inside(b""));
-    }
-
-    #[test]
     fn sites_are_known_by_their_symbol() -> Result {
         let names = [c"folio_remove_rmap_ptes", c"copy_page_range"];
         let found = sites::Addresses::find(&names)?;
         let [remove, copy] = found.of_some(&names).ips();
         // As return addresses: behind the first byte of the function.
-        assert_eq!(look_up(remove + 1), INSIDE);
+        assert_eq!(look_up(remove + 1), UNKNOWN);
         let site = Site::unpack(look_up(copy + 1));
         let operation = site.map(|site| site.operation(VmaState::default()));
         assert_eq!(operation, Some(Operation::Fork));
         // What is in no function has a number for a name.
         assert_eq!(look_up(2), UNKNOWN);
-        assert!(Site::unpack(UNKNOWN).is_none() && Site::unpack(INSIDE).is_none());
+        assert!(Site::unpack(UNKNOWN).is_none());
         Ok(())
     }
 }

@@ -6,7 +6,6 @@
 #include <linux/errno.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
-#include <linux/stacktrace.h>
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 #include "shims.h"
@@ -59,38 +58,38 @@ int fmi_backend_param(void)
 	return -EINVAL;
 }
 
-/*
- * Who called the rmap function is further up the stack: behind the tracepoint
- * (one function, two if there are other probes) and the rmap function itself.
- */
-static noinline void find_callers(struct fmi_tp_call *call)
+/* Not inline: what is not large shall not pay for the frame. */
+static noinline void large_begin(const struct fmi_tp_handlers *handlers,
+				 struct folio *folio, struct page *page, int nr_pages,
+				 struct vm_area_struct *vma, unsigned long addr,
+				 unsigned int op, unsigned int level,
+				 unsigned long call_site)
 {
-	call->nr_callers = stack_trace_save(call->callers, FMI_TP_CALLERS, 2);
+	struct fmi_tp_call call = {
+		.op = op,
+		.level = level,
+		.vma = vma,
+		.addr = addr,
+		.call_site = call_site,
+	};
+
+	fmi_site_of_trace(folio, page, nr_pages, vma, addr, level != FMI_TP_PTE,
+			  op == FMI_TP_ADD_NEW, &call.site);
+	handlers->call(handlers->ctx, &call);
 }
 
 static void probe_begin(void *data, struct folio *folio, struct page *page,
 			int nr_pages, struct vm_area_struct *vma,
-			unsigned long addr, unsigned int op, unsigned int level)
+			unsigned long addr, unsigned int op, unsigned int level,
+			unsigned long call_site)
 {
 	const struct fmi_tp_handlers *handlers = data;
-	struct fmi_tp_call call;
 
-	if (!folio_test_large(folio)) {
-		if (handlers->counts_small)
-			fmi_class_add(FMI_CLASS_SMALL);
-		return;
-	}
-	call.op = op;
-	call.level = level;
-	call.vma = vma;
-	call.addr = addr;
-	call.nr_callers = 0;
-	memset(&call.site, 0, sizeof(call.site));
-	fmi_site_of_trace(folio, page, nr_pages, vma, addr, level != FMI_TP_PTE,
-			  op == FMI_TP_ADD_NEW, &call.site);
-	if (call.site.class == FMI_CLASS_TRACK && op != FMI_TP_DUP)
-		find_callers(&call);
-	handlers->call(handlers->ctx, &call);
+	if (folio_test_large(folio))
+		large_begin(handlers, folio, page, nr_pages, vma, addr, op, level,
+			    call_site);
+	else if (handlers->counts_small)
+		fmi_class_add(FMI_CLASS_SMALL);
 }
 
 static void probe_move(void *data, struct vm_area_struct *old_vma,

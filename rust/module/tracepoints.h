@@ -45,9 +45,6 @@ enum fmi_backend {
 /* The address is not known to the caller of the rmap function. */
 #define FMI_TP_NO_ADDR (~0UL)
 
-/* Return addresses that are looked at to find who called an rmap function. */
-#define FMI_TP_CALLERS 4
-
 /**
  * struct fmi_tp_call - rmap_begin: an rmap call, or a duplicate made by fork
  * @op: enum fmi_tp_op
@@ -55,9 +52,8 @@ enum fmi_backend {
  * @site: what is mapped or unmapped where
  * @vma: VMA of the page table; the child's for a duplicate
  * @addr: address of the mapping as the tracepoint says it, or FMI_TP_NO_ADDR
- * @callers: return addresses, innermost first; none for a duplicate and for a
- *	folio that is not tracked
- * @nr_callers: how many
+ * @call_site: return address of the call of the rmap function, or an address in
+ *	the function that an inline one is in
  */
 struct fmi_tp_call {
 	unsigned int op;
@@ -65,8 +61,7 @@ struct fmi_tp_call {
 	struct fmi_site site;
 	struct vm_area_struct *vma;
 	unsigned long addr;
-	unsigned long callers[FMI_TP_CALLERS];
-	unsigned int nr_callers;
+	unsigned long call_site;
 };
 
 /**

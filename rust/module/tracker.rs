@@ -93,11 +93,9 @@ const CALLER_FORK: u64 = 1;
 
 /// Who made an rmap call.
 #[derive(Clone, Copy)]
-enum Origin<'a> {
+enum Origin {
     /// The function that this return address is in.
     Caller(usize),
-    /// One of those on the stack, innermost first.
-    Stack(&'a [usize]),
     /// fork, without a call.
     Fork,
 }
@@ -330,7 +328,7 @@ impl Tracker {
     }
 
     /// Takes mappings that are made or unmade in a page table of `vma`, under its lock.
-    fn take(&self, op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin<'_>) {
+    fn take(&self, op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin) {
         match u32::from(site.class) {
             class::TRACK => self.track(op, site, vma, origin),
             class::NONLINEAR => {
@@ -348,7 +346,7 @@ impl Tracker {
         }
     }
 
-    fn track(&self, op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin<'_>) {
+    fn track(&self, op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin) {
         #[cfg(fmi_faults)]
         match crate::faults::times(self.second) {
             0 => return,
@@ -359,7 +357,7 @@ impl Tracker {
     }
 
     #[inline]
-    fn track_once(&self, mut op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin<'_>) {
+    fn track_once(&self, mut op: Op, site: CallSite<'_>, vma: &Vma<'_>, origin: Origin) {
         let removes = op == Op::Remove;
         let mut pending = 0;
         let mut alt_base = None;
@@ -381,13 +379,8 @@ impl Tracker {
         let (caller, operation) = match origin {
             // The first counts operations.
             Origin::Caller(caller) if self.second => (caller as u64, Operation::Other),
-            Origin::Stack(callers) if self.second => (
-                callers.last().map_or(0, |caller| *caller as u64),
-                Operation::Other,
-            ),
             Origin::Fork => (CALLER_FORK, Operation::Fork),
             Origin::Caller(caller) => made_by(caller, vma),
-            Origin::Stack(callers) => made_by(operation::caller_in(callers), vma),
         };
         let call = Call {
             alt_base,

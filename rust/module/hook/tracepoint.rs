@@ -67,11 +67,9 @@ impl<'a> TraceCall<'a> {
         unsafe { Vma::from_raw(self.0.vma) }
     }
 
-    /// Returns the return addresses on the stack, innermost first: the tracepoint, the rmap function, its
-    /// caller.
-    pub(crate) fn callers(&self) -> &[usize] {
-        let nr = self.0.nr_callers as usize;
-        self.0.callers.get(..nr).unwrap_or_default()
+    /// Returns the return address of the call of the rmap function.
+    pub(crate) fn caller(&self) -> usize {
+        self.0.call_site
     }
 
     /// Returns the position of what was seen in [`TracePoint::NAMES`].

@@ -140,8 +140,8 @@ impl Tracker {
     /// An rmap call, or a duplicate made by fork: `rmap_begin`.
     fn called(&self, call: &TraceCall<'_>) {
         let (op, origin) = match call.op() {
-            Some(TraceOp::Add | TraceOp::AddNew) => (Op::Add, Origin::Stack(call.callers())),
-            Some(TraceOp::Remove) => (Op::Remove, Origin::Stack(call.callers())),
+            Some(TraceOp::Add | TraceOp::AddNew) => (Op::Add, Origin::Caller(call.caller())),
+            Some(TraceOp::Remove) => (Op::Remove, Origin::Caller(call.caller())),
             Some(TraceOp::Dup) => (Op::Dup, Origin::Fork),
             None => return,
         };
