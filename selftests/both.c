@@ -77,7 +77,7 @@ static void equal(const char *what)
 		fmi_fail("%s: %lld differences:\n%s", what, differences, text);
 	if (text_value(text, "deferred"))
 		fmi_fail("%s: not all folios were compared:\n%s", what, text);
-	fmi_second_complete(text, what);
+	fmi_second_complete(text, what, 0);
 	fmi_eq(text_value(text, "compared"), text_value(text, "equal"), "compared");
 }
 

@@ -204,7 +204,7 @@ bool fmi_both(void)
 	return fmi_read("both", report, sizeof(report)) > 0 && strstr(report, "state: on\n");
 }
 
-void fmi_second_complete(const char *both, const char *when)
+void fmi_second_complete(const char *both, const char *when, long long in_flight)
 {
 	/* The hook on VMA changes does not see a task that was being forked when it was placed. */
 	bool blind = fmi_stat("blind_calls") > 0;
@@ -213,12 +213,14 @@ void fmi_second_complete(const char *both, const char *when)
 		const char *value = strchr(line, ':');
 
 		if (!strncmp(line, "\nsecond_tracked_folios:", 23) ||
+		    !strncmp(line, "\nsecond_untracked_in_flight:", 28) ||
 		    (blind && !strncmp(line, "\nsecond_lost_window:", 20)))
 			continue;
 		if (value && atoll(value + 1))
 			fmi_fail("%s: of the second shadow: %.*s", when,
 				 (int)strcspn(line + 1, "\n"), line + 1);
 	}
+	fmi_eq(text_value(both, "second_untracked_in_flight"), in_flight, "adds in flight");
 	fmi_eq(text_value(both, "absent"), 0, "folios that one shadow has nothing of");
 }
 

@@ -48,8 +48,11 @@ void fmi_audit(const char *target);
 bool fmi_both(void);
 /* Fails the case if their shadows ever differed since the last reset; nothing without both. */
 void fmi_both_equal(const char *when);
-/* In the text of `both`: the second shadow has left out nothing, and nothing is in one only. */
-void fmi_second_complete(const char *both, const char *when);
+/*
+ * In the text of `both`: the second shadow has left out nothing, and nothing is in one only.
+ * `in_flight` adds were refused before its last scan, which made up for them.
+ */
+void fmi_second_complete(const char *both, const char *when, long long in_flight);
 /*
  * Fails the case unless everything that an independent walk finds mapped is tracked, but for what
  * tasks forked that were in the middle of a fork themselves when the hooks were placed. Returns how
