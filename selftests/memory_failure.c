@@ -23,6 +23,7 @@
 #define MADV_HWPOISON 100
 #endif
 
+#define NR_HUGEPAGES "/proc/sys/vm/nr_hugepages"
 #define MEMORY "/sys/devices/system/memory/"
 #define UNPOISON "/sys/kernel/debug/hwpoison/unpoison-pfn"
 
@@ -238,6 +239,52 @@ static void hard_pinned(struct fmi_scene *s)
 	heal(pfn);
 }
 
+/* What the shadow knows of a folio: its mappings, 0 if it is not tracked. */
+static long long known_mappings(unsigned long pfn)
+{
+	const char *report = fmi_report_pfn(pfn);
+	char text[32] = "";
+
+	if (!text_find(report, "state", text, sizeof(text)) || strcmp(text, "tracked"))
+		return 0;
+	return text_value(report, "total");
+}
+
+/* hugetlb has a function of its own for this, which unmaps the folio from everybody. */
+static void hard_hugetlb(struct fmi_scene *s)
+{
+	const unsigned long va = 64UL << 30;
+	unsigned long pfn;
+	char before[32], value[32];
+	int ret;
+
+	(void)s;
+	if (!fmi_tracepoints())
+		fmi_skip("without tracepoints hugetlb is only counted");
+	need(MEMORY "hard_offline_page");
+	fmi_assert(read_text(NR_HUGEPAGES, before, sizeof(before)) > 0, "no " NR_HUGEPAGES);
+	write_text(NR_HUGEPAGES, "2");
+	p_start(1);
+	if (read_text(NR_HUGEPAGES, value, sizeof(value)) <= 0 || atoi(value) < 1)
+		fmi_skip("no folios of hugetlb");
+	p_mmap(1, va, pmd_size, PROT_READ | PROT_WRITE,
+	       MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	p_write(1, va, 1);
+	p_fork(1, 2);
+	p_read(2, va, 1);
+	pfn = pagemap_pfn(p_pid(1), va);
+	fmi_eq(known_mappings(pfn), 2, "mappings");
+	ret = offline("hard", pfn);
+	fmi_assert(!ret || ret == -EBUSY, "hard offline: %s", strerror(-ret));
+	poisoned(pfn);
+	fmi_eq(known_mappings(pfn), 0, "mappings after it was taken");
+	fmi_assert(!p_try_read(2, va), "what is lost can be read");
+	fmi_eq(fmi_stat("operation_unknown"), 0, "unknown callers");
+	fmi_audit("all");
+	heal(pfn);
+	write_text(NR_HUGEPAGES, before);
+}
+
 static const struct fmi_test tests[] = {
 	{ "soft", soft, ON_EACH | FEW_SIZES },
 	{ "soft_shared_by_address", soft_shared_by_address, ON_EACH },
@@ -245,6 +292,7 @@ static const struct fmi_test tests[] = {
 	{ "hard", hard, ON_EACH },
 	{ "hard_shared_by_address", hard_shared_by_address, ON_ANON },
 	{ "hard_pinned", hard_pinned, ON_ANON | FEW_SIZES },
+	{ "hard_hugetlb", hard_hugetlb, ON_ONCE },
 };
 
 int main(int argc, char **argv)

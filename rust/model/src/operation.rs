@@ -154,7 +154,7 @@ type Row = (Site, &'static [&'static str]);
 ///
 /// Truncation may zap a VMA at the moment it is being unmapped, or its MM is exiting: it counts as
 /// that.
-const CALLERS: [Row; 14] = [
+const CALLERS: [Row; 15] = [
     (
         Site::Zap,
         &[
@@ -221,6 +221,7 @@ const CALLERS: [Row; 14] = [
         Site::Is(Operation::Unmap),
         &[
             "try_to_unmap_one",
+            "try_to_unmap_poisoned_hugetlb_one",
             "unmap_huge_pmd_locked",
             "__discard_anon_folio_pmd_locked",
         ],
@@ -284,6 +285,15 @@ const CALLERS: [Row; 14] = [
             "copy_huge_pmd",
             "copy_hugetlb_page_range",
             "hugetlb_install_folio",
+        ],
+    ),
+    // Of folio_move_anon_rmap(), which changes no mapcount.
+    (
+        Site::Is(Operation::Move),
+        &[
+            "move_pages_huge_pmd",
+            "move_present_ptes",
+            "move_pages_ptes",
         ],
     ),
     (
