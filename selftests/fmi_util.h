@@ -50,7 +50,7 @@ bool fmi_both(void);
 void fmi_both_equal(const char *when);
 /*
  * In the text of `both`: the second shadow has left out nothing, and nothing is in one only.
- * `in_flight` adds were refused before its last scan, which made up for them.
+ * `in_flight` adds were not taken before its last scan was done, which made up for them.
  */
 void fmi_second_complete(const char *both, const char *when, long long in_flight);
 /*

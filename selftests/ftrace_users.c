@@ -14,6 +14,7 @@
 #include "fmi_ksft.h"
 #include "fmi_proc.h"
 #include "fmi_scene.h"
+#include "fmi_uffd.h"
 #include "fmi_util.h"
 
 #define TRACEFS "/sys/kernel/tracing/"
@@ -243,7 +244,7 @@ static void ftrace_switched_off(struct fmi_scene *s)
 /* Loads a module with a fault; the positions of hooks are those of selftest/watch.rs. */
 static void load_with(const char *fault)
 {
-	char params[64];
+	char params[96];
 	int ret;
 
 	ret = module_loaded() ? module_unload() : 0;
@@ -317,6 +318,63 @@ static void missed_vma_split(struct fmi_scene *s)
 	s_populate(s);
 	p_mprotect(1, s->va + 3 * pgsz, pgsz, PROT_READ);
 	counted_and_lost("windows_missed");
+}
+
+/* Where the folio of s->va is moved to by UFFDIO_MOVE. */
+static unsigned long uffd_target(const struct fmi_scene *s)
+{
+	return s->arena + 16 * pmd_size;
+}
+
+static void uffd_move_blindly(struct fmi_scene *s, const char *fault)
+{
+	nobody_traces();
+	load_with(fault);
+	module_needs_windows();
+	s_populate(s);
+	p_mmap(1, uffd_target(s), s->size, PROT_READ | PROT_WRITE,
+	       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	p_uffd_move(1, uffd_target(s), s->va, s->size);
+}
+
+static void missed_uffd_move(struct fmi_scene *s)
+{
+	uffd_move_blindly(s, "fault_blind=15");
+	counted_and_lost("windows_missed");
+}
+
+/* As one that began before the hooks were placed: that it moves a folio is seen, not from where. */
+static void unseen_uffd_move(struct fmi_scene *s)
+{
+	uffd_move_blindly(s, "fault_blind=15 fault_blind_too=20");
+	fmi_eq(fmi_stat("windows_missed"), 0, "windows_missed");
+	counted_and_lost("moves_unseen");
+}
+
+static void uffd_move_without_exit(struct fmi_scene *s)
+{
+	uffd_move_blindly(s, "fault_exit=15");
+	fmi_audit("all");
+	p_fork(1, 2);
+	p_exit(2);
+	counted_and_lost("windows_abnormal");
+}
+
+/* The first of two splits is found by the second one, that when the task is gone. */
+static void vma_split_without_exit(struct fmi_scene *s)
+{
+	long long found;
+
+	nobody_traces();
+	load_with("fault_exit=16");
+	s_populate(s);
+	p_mprotect(1, s->va + 3 * pgsz, pgsz, PROT_READ);
+	found = fmi_stat("windows_abnormal");
+	fmi_assert(found > 0, "nobody noticed");
+	p_exit(1);
+	fmi_audit("all");
+	fmi_eq(fmi_stat("windows_abnormal"), found + 1, "windows_abnormal, the task is gone");
+	counted_and_lost("windows_abnormal");
 }
 
 /* What a task does that the kernel left without a return stack. */
@@ -405,7 +463,12 @@ static const struct fmi_test tests[] = {
 	{ "fork_without_exit", fork_without_exit, OF_PMDS | NO_MODULE },
 	{ "mremap_without_exit", mremap_without_exit, ONE_SIZE | NO_MODULE },
 	{ "mremap_without_exit", mremap_without_exit, OF_PMDS | NO_MODULE },
+	{ "missed_uffd_move", missed_uffd_move, OF_PMDS | NO_MODULE },
+	{ "unseen_uffd_move", unseen_uffd_move, OF_PMDS | NO_MODULE },
+	{ "uffd_move_without_exit", uffd_move_without_exit, OF_PMDS | NO_MODULE },
 	{ "missed_vma_split", missed_vma_split, ONE_SIZE | NO_MODULE },
+	{ "vma_split_without_exit", vma_split_without_exit, ONE_SIZE | NO_MODULE },
+	{ "vma_split_without_exit", vma_split_without_exit, OF_PMDS | NO_MODULE },
 };
 
 int main(int argc, char **argv)

@@ -30,11 +30,12 @@
 /* So often at least: on an emulated machine each takes seconds. */
 #define SWITCHES 3
 
-enum { LOST, LOST_WINDOW, BLIND, WINDOWS_MISSED };
+enum { LOST, LOST_WINDOW, BLIND, WINDOWS_MISSED, MOVES_UNSEEN };
 
 static const char *const must_stay[] = {
 	[LOST] = "lost", [LOST_WINDOW] = "lost_window",
 	[BLIND] = "blind_calls", [WINDOWS_MISSED] = "windows_missed",
+	[MOVES_UNSEEN] = "moves_unseen",
 	"lost_unseen_mm", "inconsistent", "mismatches", "missed",
 	"missed_calls", "windows_abnormal", "windows_overflow", "hooks_unknown_site",
 	"hooks_unreadable",
@@ -42,7 +43,7 @@ static const char *const must_stay[] = {
 
 static char text[1 << 18];
 
-/* Adds that the second shadow refused until its last scan, see both_quiet(). */
+/* Adds that the second shadow did not take until its last scan was done, see both_quiet(). */
 static long long in_flight;
 
 /* Lines of `stats` that say why something was lost or inconsistent. */
@@ -62,16 +63,21 @@ static void say_why(void)
 /* What stats must say; after tracking was switched, a process of before may have been lost. */
 static void nothing_changed(const long long *before, const char *when, bool switched)
 {
-	long long blind = 0, lost_window = 0, missed = 0;
+	long long blind = 0, lost_window = 0, missed = 0, unseen = 0;
 
 	if (switched) {
 		/* A task that was being forked while hooks were placed is blind until it ends. */
 		blind = fmi_stat("blind_calls") - before[BLIND];
 		lost_window = fmi_stat("lost_window") - before[LOST_WINDOW];
 		missed = fmi_stat("windows_missed") - before[WINDOWS_MISSED];
-		if (blind)
-			fmi_note("%lld calls of tasks that were being forked: %lld folios lost",
-				 blind, lost_window);
+		/* Nor can a UFFDIO_MOVE be waited for. */
+		unseen = fmi_stat("moves_unseen") - before[MOVES_UNSEEN];
+		if (blind || unseen)
+			fmi_note("%lld calls of tasks that were being forked, %lld UFFDIO_MOVE: "
+				 "%lld folios lost", blind, unseen, lost_window);
+		if (!blind)
+			fmi_assert(lost_window <= unseen, "%s: %lld folios lost by %lld moves",
+				   when, lost_window, unseen);
 		fmi_assert(missed <= blind, "%s: %lld windows were missed, %lld calls were blind",
 			   when, missed, blind);
 	}
@@ -82,10 +88,10 @@ static void nothing_changed(const long long *before, const char *when, bool swit
 
 		if (i == BLIND)
 			want += blind;
-		else if (blind && i == LOST)
+		else if (i == LOST || i == LOST_WINDOW)
 			want += lost_window;
-		else if (blind && i == LOST_WINDOW)
-			want += lost_window;
+		else if (i == MOVES_UNSEEN)
+			want += unseen;
 		else if (i == WINDOWS_MISSED)
 			want += missed;
 		if (fmi_stat(must_stay[i]) != want) {
@@ -100,14 +106,16 @@ static void remember(long long *before)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(must_stay); i++)
 		before[i] = fmi_stat(must_stay[i]);
-	if (fmi_both() && fmi_read("both", text, sizeof(text)) > 0)
+	if (fmi_both()) {
+		fmi_assert(fmi_read("both", text, sizeof(text)) > 0, "cannot read both");
 		in_flight = text_value(text, "second_untracked_in_flight");
+	}
 }
 
 /*
  * So can both shadows of every folio, if both backends are in use: the audit has done that.
- * While the first is scanned the second does not learn yet: after tracking was `switched`, adds may
- * have been refused there because others were in flight to the same folios.
+ * While the first is scanned the second does not learn yet: after tracking was `switched`, there
+ * may be adds that it did not take because others were in flight to the same folios. Its scan did.
  */
 static void both_quiet(const char *when, bool switched)
 {
@@ -124,7 +132,7 @@ static void both_quiet(const char *when, bool switched)
 	if (switched) {
 		long long now = text_value(text, "second_untracked_in_flight");
 
-		fmi_note("%s: both: %lld adds were in flight before the second was scanned", when,
+		fmi_note("%s: both: %lld adds were in flight until the second was scanned", when,
 			 now - in_flight);
 		in_flight = now;
 	}
@@ -142,6 +150,7 @@ static void audit_quiet(const char *when, bool switched)
 		 text_value(text, "mappings"), text_value(text, "records"),
 		 text_value(text, "compared"), text_value(text, "deferred"));
 	fmi_eq(text_value(text, "deferred"), 0, "folios that could not be compared");
+	fmi_eq(text_value(text, "records_unsettled"), 0, "records that were not found");
 	fmi_assert(text_value(text, "compared") > 0, "%s: nothing was compared", when);
 	fmi_eq(fmi_stat("windows_open"), 0, "windows_open");
 	both_quiet(when, switched);
@@ -202,6 +211,7 @@ static void minute(struct fmi_scene *s)
 	bool last = fmi_case == &tests[minutes - 1];
 	bool late = fmi_case - tests >= minutes / 2;
 	long long before[ARRAY_SIZE(must_stay)];
+	long long rounds;
 
 	/* Of this process's own memory nothing is to become large; its children switch that on. */
 	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
@@ -211,7 +221,14 @@ static void minute(struct fmi_scene *s)
 	storm_start_all(s, families < 2 ? 2 : families > 4 ? 4 : families, seed);
 	/* Audits do not wait for their turn behind all of them: more of them in a minute. */
 	fmi_assert(setpriority(PRIO_PROCESS, 0, -19) == 0, "setpriority");
+	/* Beside those that are asked for, and not for nothing. */
+	fmi_assert(fmi_write("audit_interval", "1000") > 0, "audit_interval");
+	rounds = fmi_stat("background_rounds");
 	blow(STEADY_SECONDS, last);
+	fmi_assert(fmi_write("audit_interval", "0") > 0, "audit_interval");
+	if (last)
+		fmi_assert(fmi_stat("background_rounds") > rounds, "no audit in the background");
+	fmi_eq(fmi_stat("background_differences"), 0, "differences found in the background");
 	storm_pause();
 	nothing_changed(before, "stopped", false);
 	audit_quiet("steady", false);
@@ -227,6 +244,10 @@ static void minute(struct fmi_scene *s)
 	storm_end();
 	storm_left_nothing();
 	nothing_changed(before, "all processes are gone", true);
+	if (fmi_both()) {
+		fmi_assert(fmi_read("both", text, sizeof(text)) > 0, "cannot read both");
+		fmi_second_complete(text, "all processes are gone", in_flight);
+	}
 }
 
 int main(int argc, char **argv)

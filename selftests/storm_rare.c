@@ -1,28 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a process of the storm does by rarer interfaces: pins, UFFDIO_MOVE, KSM. */
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "fmi_ksft.h"
+#include "fmi_uffd.h"
 #include "fmi_util.h"
 #include "storm_worker.h"
-
-#ifndef UFFDIO_MOVE
-struct uffdio_move {
-	__u64 dst, src, len, mode;
-	__s64 move;
-};
-
-#define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
-#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES (1ULL << 1)
-#define UFFD_FEATURE_MOVE (1ULL << 16)
-#endif
 
 static void close_fd(int *fd)
 {

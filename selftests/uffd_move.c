@@ -5,12 +5,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,22 +16,8 @@
 #include "fmi_ksft.h"
 #include "fmi_proc.h"
 #include "fmi_scene.h"
+#include "fmi_uffd.h"
 #include "fmi_util.h"
-
-/* Of linux/userfaultfd.h since 6.8; the compiler's headers may be older. */
-#ifndef UFFDIO_MOVE
-struct uffdio_move {
-	__u64 dst;
-	__u64 src;
-	__u64 len;
-	__u64 mode;
-	__s64 move;
-};
-
-#define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES ((__u64)1 << 1)
-#define UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct uffdio_move)
-#define UFFD_FEATURE_MOVE (1 << 16)
-#endif
 
 /* An actor's. */
 static int uffd = -1;

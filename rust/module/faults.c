@@ -22,6 +22,11 @@ module_param(fault_drop_second, uint, 0600);
 MODULE_PARM_DESC(fault_drop_second,
 		 "Drop one event of the second backend in so many (0: none), with backend=both");
 
+static unsigned int fault_drop_walk;
+module_param(fault_drop_walk, uint, 0600);
+MODULE_PARM_DESC(fault_drop_walk,
+		 "Drop one find in so many of the walks behind fork, mremap and VMA changes (0: none)");
+
 static unsigned int fault_no_stack;
 module_param(fault_no_stack, uint, 0600);
 MODULE_PARM_DESC(fault_no_stack,
@@ -31,6 +36,19 @@ static unsigned int fault_no_search;
 module_param(fault_no_search, uint, 0600);
 MODULE_PARM_DESC(fault_no_search,
 		 "Scans do not look for MMs in the reverse maps of folios (0: they do)");
+
+/**
+ * fmi_fault_drops_walk - whether a walk shall leave out what it has found
+ *
+ * Context: any.
+ */
+bool fmi_fault_drops_walk(void)
+{
+	static atomic_t finds = ATOMIC_INIT(0);
+	unsigned int drop = READ_ONCE(fault_drop_walk);
+
+	return drop && (unsigned int)atomic_inc_return(&finds) % drop == 0;
+}
 
 /**
  * fmi_fault_no_search - whether scans shall not look for MMs in reverse maps

@@ -6,6 +6,7 @@
 #include <linux/types.h>
 
 unsigned int fmi_fault_times(bool second);
+bool fmi_fault_drops_walk(void);
 bool fmi_fault_no_stack(void);
 bool fmi_fault_no_search(void);
 

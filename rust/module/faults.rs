@@ -9,6 +9,12 @@ pub(crate) fn times(second: bool) -> u32 {
     unsafe { crate::raw::fmi_fault_times(second) }
 }
 
+/// Returns whether a walk behind fork, mremap or a VMA change shall leave out what it has found.
+pub(crate) fn drops_walk() -> bool {
+    // SAFETY: May be called in any context.
+    unsafe { crate::raw::fmi_fault_drops_walk() }
+}
+
 /// Returns whether hooks with exit shall not see the running task, as if it had no return stack.
 pub(crate) fn no_stack() -> bool {
     // SAFETY: May be called in any context.

@@ -87,6 +87,13 @@ pub(crate) fn of_call(caller: usize, vma: &Vma<'_>) -> Operation {
     operation
 }
 
+/// Returns whether the call of `folio_move_anon_rmap()` that returns to `caller` is one of UFFDIO_MOVE.
+///
+/// Context: as [`of_call`].
+pub(crate) fn is_move(caller: usize) -> bool {
+    site_of(caller) == Some(Site::Is(Operation::Move))
+}
+
 fn state_of(vma: &Vma<'_>) -> VmaState {
     let mut state = raw::fmi_vma_state::default();
     // SAFETY: A `Vma` is valid, and so is its MM.

@@ -21,7 +21,7 @@ bool fmi_session_alive(struct pid *session);
 bool fmi_killed(void);
 
 #ifdef FMI_FAULTS
-int fmi_fault_blind(void);
+bool fmi_fault_blind(int hook);
 int fmi_fault_exit(void);
 #endif
 

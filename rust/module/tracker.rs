@@ -130,6 +130,7 @@ pub(crate) struct Tracker {
     unknown_sites: Atomic<u64>,
     unreadable: Atomic<u64>,
     blind: Atomic<u64>,
+    moves_unseen: Atomic<u64>,
     asked_irqs_off: Atomic<u64>,
     /// Where `vma_adjust_trans_huge()` was called from for the last split.
     split_caller: Atomic<usize>,
@@ -197,6 +198,7 @@ impl Tracker {
                 unknown_sites: Atomic::new(0),
                 unreadable: Atomic::new(0),
                 blind: Atomic::new(0),
+                moves_unseen: Atomic::new(0),
                 asked_irqs_off: Atomic::new(0),
                 split_caller: Atomic::new(0),
             } ? Error),
@@ -297,6 +299,11 @@ impl Tracker {
         self.asked_irqs_off.load(Relaxed)
     }
 
+    /// Returns how often UFFDIO_MOVE moved a folio of which no window told where from and where to.
+    pub(crate) fn moves_unseen(&self) -> u64 {
+        self.moves_unseen.load(Relaxed)
+    }
+
     /// Sets these to zero, and the counters of table and windows.
     pub(crate) fn reset_counters(&self) {
         self.table.reset_counters();
@@ -306,13 +313,14 @@ impl Tracker {
         self.unknown_sites.store(0, Relaxed);
         self.unreadable.store(0, Relaxed);
         self.blind.store(0, Relaxed);
+        self.moves_unseen.store(0, Relaxed);
         self.asked_irqs_off.store(0, Relaxed);
     }
 
     fn rmap(&self, function: RmapFunction, folio: Folio<'_>, caller: usize, args: &Args<'_>) {
         Hook::rmap(function as usize).saw();
         if function == RmapFunction::MoveAnon {
-            return self.move_anon(folio, args);
+            return self.move_anon(folio, caller, args);
         }
         let mut site = Site::default();
         let Some((site, vma)) = read_rmap(function, folio, args, 0, &mut site) else {
@@ -400,8 +408,14 @@ impl Tracker {
 
     /// `folio_move_anon_rmap()`: with UFFDIO_MOVE of this task open, both PMD locks are held and
     /// neither PMD maps the folio, so no call on either position can be running.
-    fn move_anon(&self, folio: Folio<'_>, args: &Args<'_>) {
+    ///
+    /// Without it, the call may be one of UFFDIO_MOVE all the same: of one that began before it was hooked, because
+    /// it holds no lock that could be waited for, or whose beginning was missed.
+    fn move_anon(&self, folio: Folio<'_>, caller: usize, args: &Args<'_>) {
         let Some((mm, src, dst)) = self.windows.uffd_of(current_task()) else {
+            if operation::is_move(caller) {
+                self.lose_unseen_move(folio, args);
+            }
             return;
         };
         let mut site = Site::default();
@@ -411,6 +425,18 @@ impl Tracker {
         };
         if u32::from(site.class) == class::TRACK && vma.mm() == mm {
             self.rekey(&vma, &site, src, None);
+        }
+    }
+
+    /// Loses a folio that UFFDIO_MOVE moves from somewhere to somewhere else.
+    fn lose_unseen_move(&self, folio: Folio<'_>, args: &Args<'_>) {
+        let mut site = Site::default();
+        let read = read_rmap(RmapFunction::MoveAnon, folio, args, 0, &mut site);
+        if let Some((site, _)) = read {
+            if matches!(u32::from(site.class), class::TRACK | class::NONLINEAR) {
+                self.moves_unseen.fetch_add(1, Relaxed);
+                self.lose(site.pfn as u64, LostReason::Window);
+            }
         }
     }
 

@@ -131,7 +131,7 @@ pub(crate) struct Window {
 /// The running task's unfinished copy of a VMA.
 ///
 /// Exists only while the window is open, so `copy_page_range()` has not returned and both VMAs are
-/// valid.
+/// valid; unless its exit was missed, see [`Self::vma_is_there`].
 pub(crate) struct OpenCopy {
     /// The window, as it was.
     pub(crate) window: Window,
@@ -146,7 +146,7 @@ pub(crate) struct OpenCopy {
 /// The running task's unfinished move.
 ///
 /// Exists only while the window is open, so `move_page_tables()` has not returned and the VMA is
-/// valid.
+/// valid; unless its exit was missed, see [`Self::vma_is_there`].
 pub(crate) struct OpenMove {
     /// The window, as it was; `None` if there was no room for one.
     pub(crate) window: Option<Window>,
@@ -356,6 +356,11 @@ impl Windows {
         self.close(&stale);
         self.shared.abnormal.fetch_add(1, Relaxed);
         Some(stale)
+    }
+
+    /// Counts a call whose exit was missed and that needs no window.
+    pub(crate) fn note_abnormal(&self) {
+        self.shared.abnormal.fetch_add(1, Relaxed);
     }
 
     /// Returns ticket and task of the first window that was opened after this ticket.

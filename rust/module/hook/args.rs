@@ -109,7 +109,8 @@ impl<'a> Vma<'a> {
 
     /// Returns the child's VMA of a copy that the running task has not finished.
     pub(crate) fn of_open_copy(copy: &'a OpenCopy) -> Self {
-        // INVARIANT: `copy_page_range()` has not returned, so the VMA is valid and write-locked.
+        // INVARIANT: `copy_page_range()` has not returned, so the VMA is valid and write-locked; or the VMA is in
+        // the tree of an MM that the task is using.
         Self(copy.dst_vma as *mut _, PhantomData)
     }
 
@@ -182,13 +183,26 @@ impl<'a> Vma<'a> {
     }
 }
 
+/// Returns whether a VMA ends at `end`, in the MM that the running task is changing page tables of.
+fn vma_ends_at(mm: usize, vma: usize, end: usize) -> bool {
+    let last = end.wrapping_sub(1);
+    // SAFETY: The task uses the MM. The VMA is compared only.
+    unsafe { raw::fmi_vma_is_at(mm as *mut _, vma as *const _, last) }
+}
+
+impl OpenCopy {
+    /// Returns whether the child's VMA is where it shall be copied to, in its MM, which the running task is
+    /// changing page tables of: fork puts a VMA there before it copies what is in it.
+    pub(crate) fn vma_is_there(&self, mm: usize) -> bool {
+        vma_ends_at(mm, self.dst_vma, self.end)
+    }
+}
+
 impl OpenMove {
     /// Returns whether the VMA moved to is where the move ends, in the MM that the running task is
     /// changing page tables of.
     pub(crate) fn vma_is_there(&self, mm: usize) -> bool {
-        let last = self.end.wrapping_sub(1);
-        // SAFETY: The task uses the MM. The VMA is compared only.
-        unsafe { raw::fmi_vma_is_at(mm as *mut _, self.new_vma as *const _, last) }
+        vma_ends_at(mm, self.new_vma, self.end)
     }
 }
 

@@ -79,6 +79,7 @@ impl File<Control> for Stats {
         seq_print!(m, "missed_calls: {}\n", control.session.missed());
         seq_print!(m, "windows_abnormal: {abnormal}\n");
         seq_print!(m, "windows_missed: {}\n", tracker.crosscheck.missed());
+        seq_print!(m, "moves_unseen: {}\n", tracker.moves_unseen());
         seq_print!(m, "windows_overflow: {overflow}\n");
         seq_print!(m, "blind_calls: {blind}\n");
         seq_print!(m, "hooks_dead: {}\n", u8::from(tracker.hooks_dead()));

@@ -140,16 +140,15 @@ pub(super) fn forget() {
     }
 }
 
-/// Removes the hook that a test wants to be blind from the addresses to be hooked; 0 is none.
+/// Removes the hooks that a test wants to be blind from the addresses to be hooked; 0 is none.
 ///
 /// `hook` is the hook at the first address.
 #[cfg(fmi_faults)]
 pub(crate) fn without_blind<const N: usize>(hook: Hook, mut ips: [usize; N]) -> [usize; N] {
-    // SAFETY: Reads a parameter.
-    let blind = usize::try_from(unsafe { raw::fmi_fault_blind() }).ok();
-    let position = blind.and_then(|blind| blind.checked_sub(hook.0));
-    if let Some(ip) = position.and_then(|position| ips.get_mut(position)) {
-        *ip = 0;
+    for (position, ip) in ips.iter_mut().enumerate() {
+        if is_blind(Hook(hook.0 + position)) {
+            *ip = 0;
+        }
     }
     ips
 }
@@ -163,8 +162,8 @@ pub(crate) fn without_blind<const N: usize>(_hook: Hook, ips: [usize; N]) -> [us
 /// Returns whether a test wants this probe to be blind.
 #[cfg(fmi_faults)]
 pub(crate) fn is_blind(hook: Hook) -> bool {
-    // SAFETY: Reads a parameter.
-    usize::try_from(unsafe { raw::fmi_fault_blind() }) == Ok(hook.0)
+    // SAFETY: Reads parameters.
+    unsafe { raw::fmi_fault_blind(hook.0 as c_int) }
 }
 
 /// Returns whether a test wants this probe to be blind: there is no such test.

@@ -12,6 +12,9 @@
 //! function graphs before), a call is known to be missed when the same task makes the next one, or
 //! when a grace period has passed.
 //!
+//! Calls of `vma_adjust_trans_huge()`, which open no window, leave another mark until their exit is seen:
+//! if it is still there when the task makes the next call, or is gone, the exit was missed.
+//!
 //! Marks are kept by task, so that tasks do not wait for each other.
 
 use kernel::{
@@ -48,9 +51,18 @@ struct Mark {
     seq: u64,
 }
 
+/// A call whose exit was not seen yet.
+#[derive(Clone, Copy)]
+struct Open {
+    task: usize,
+    /// The MM concerned.
+    mm: usize,
+}
+
 /// The marks of some tasks.
 struct Marks {
     list: KVVec<Mark>,
+    open: KVVec<Open>,
     last_seq: u64,
 }
 
@@ -67,6 +79,26 @@ impl Marks {
         self.list.swap(at, last);
         self.list.truncate(last);
         Some(mark)
+    }
+
+    /// Takes the call that a task has not returned from; returns the MM.
+    fn take_open(&mut self, task: usize) -> Option<usize> {
+        let at = self.open.iter().position(|open| open.task == task)?;
+        let open = *self.open.get(at)?;
+        let last = self.open.len().saturating_sub(1);
+        self.open.swap(at, last);
+        self.open.truncate(last);
+        Some(open.mm)
+    }
+
+    /// Notes a call that a task has to return from; returns the MM of one that had to go for it.
+    fn open(&mut self, task: usize, mm: usize) -> Option<usize> {
+        let full = self.open.len() >= MAX_MARKS;
+        let oldest = self.open.first().filter(|_| full).map(|open| open.task);
+        let gone = oldest.and_then(|task| self.take_open(task));
+        // Cannot fail: there is room, nothing is allocated.
+        let _ = self.open.push(Open { task, mm }, GFP_NOWAIT);
+        gone
     }
 
     /// Leaves a mark; returns one that had to go for it.
@@ -97,6 +129,8 @@ pub(super) struct Found {
     pub(super) missed: bool,
     /// The MM of an earlier call that it did not see.
     pub(super) earlier: Option<usize>,
+    /// The MM of an earlier call whose exit it did not see.
+    pub(super) unfinished: Option<usize>,
 }
 
 /// A list of marks.
@@ -106,15 +140,19 @@ struct List {
     marks: SpinLock<Marks>,
     /// Number of marks, for a look without the lock.
     nr: Atomic<usize>,
+    /// Number of calls whose exit was not seen, likewise.
+    nr_open: Atomic<usize>,
 }
 
 impl List {
     fn new() -> Result<Pin<KBox<Self>>> {
         let list = KVVec::with_capacity(MAX_MARKS, GFP_KERNEL)?;
+        let open = KVVec::with_capacity(MAX_MARKS, GFP_KERNEL)?;
         KBox::pin_init(
             pin_init!(Self {
-                marks <- new_spinlock!(Marks { list, last_seq: 0 }),
+                marks <- new_spinlock!(Marks { list, open, last_seq: 0 }),
                 nr: Atomic::new(0),
+                nr_open: Atomic::new(0),
             }),
             GFP_KERNEL,
         )
@@ -125,6 +163,7 @@ impl List {
         let mut marks = measure::lock(&self.marks, measure::Kind::Marks, Step::Other);
         let result = f(&mut marks);
         self.nr.store(marks.list.len(), Relaxed);
+        self.nr_open.store(marks.open.len(), Relaxed);
         result
     }
 }
@@ -174,10 +213,18 @@ impl Crosscheck {
         }
     }
 
-    /// The hook with exit sees a call of this function. Returns the MM of an earlier call of the task
-    /// that it did not see.
-    pub(super) fn with_exit(&self, task: usize, function: usize) -> Option<usize> {
-        let missed = self.list(task)?.with(|marks| {
+    /// The hook with exit sees a call of this function; `opens` is the MM of one that is to be seen to
+    /// return. Returns what was found out about earlier calls of the task.
+    pub(super) fn with_exit(&self, task: usize, function: usize, opens: Option<usize>) -> Found {
+        let mut found = Found::default();
+        let Some(list) = self.list(task) else {
+            return found;
+        };
+        let left = list.with(|marks| {
+            found.unfinished = marks.take_open(task);
+            if let Some(gone) = opens.and_then(|mm| marks.open(task, mm)) {
+                found.unfinished.get_or_insert(gone);
+            }
             let earlier = marks.take(task);
             if earlier.is_some_and(|mark| mark.mm != 0 && mark.function == function) {
                 self.set_exit_first(false);
@@ -186,7 +233,8 @@ impl Crosscheck {
             let gone = marks.leave(task, function, 0);
             earlier.or(gone)
         });
-        self.count(missed)
+        found.earlier = self.count(left);
+        found
     }
 
     /// The hook with exit sees a checked call return.
@@ -194,10 +242,12 @@ impl Crosscheck {
     /// If the other hook did not come after it, it came before, or not at all: nothing is known at once
     /// until it comes after it again.
     pub(super) fn returns(&self, task: usize) {
-        let Some(list) = self.list(task).filter(|list| list.nr.load(Relaxed) != 0) else {
+        let idle = |list: &&List| list.nr.load(Relaxed) == 0 && list.nr_open.load(Relaxed) == 0;
+        let Some(list) = self.list(task).filter(|list| !idle(list)) else {
             return;
         };
         list.with(|marks| {
+            marks.take_open(task);
             let mut ours = marks.list.iter();
             if let Some(at) = ours.position(|mark| mark.task == task && mark.mm == 0) {
                 marks.remove(at);
@@ -220,6 +270,7 @@ impl Crosscheck {
             }
             let gone = if self.exit_first.load(Relaxed) {
                 found.missed = true;
+                found.unfinished = marks.take_open(task);
                 self.missed.fetch_add(1, Relaxed);
                 None
             } else {
@@ -264,10 +315,28 @@ impl Crosscheck {
         self.count(mark)
     }
 
+    /// Returns the MM of a call whose exit was missed, of a task for which `exists` does not hold; more may
+    /// follow. `exists` may sleep.
+    pub(super) fn gone(&self, exists: impl Fn(usize) -> bool) -> Option<usize> {
+        for list in &self.lists {
+            let mut at = 0;
+            while let Some(open) = list.with(|marks| marks.open.get(at).copied()) {
+                if !exists(open.task) {
+                    return list.with(|marks| marks.take_open(open.task));
+                }
+                at += 1;
+            }
+        }
+        None
+    }
+
     /// Forgets all marks, and which hook is first; while no call is between its hooks.
     pub(super) fn clear(&self) {
         for list in &self.lists {
-            list.with(|marks| marks.list.truncate(0));
+            list.with(|marks| {
+                marks.list.truncate(0);
+                marks.open.truncate(0);
+            });
         }
         self.exit_first.store(false, Relaxed);
     }
@@ -289,6 +358,7 @@ mod tests {
 
     const FORK: usize = 0;
     const MOVE: usize = 2;
+    const ADJUST: usize = 4;
 
     fn crosscheck() -> Result<Pin<KBox<Crosscheck>>> {
         KBox::pin_init(Crosscheck::new(), GFP_KERNEL)
@@ -298,7 +368,7 @@ mod tests {
     fn both_hooks_in_either_order() -> Result {
         let check = crosscheck()?;
         for _ in 0..2 {
-            assert_eq!(check.with_exit(5, FORK), None);
+            assert_eq!(check.with_exit(5, FORK, None).earlier, None);
             let found = check.at_entry(5, FORK, 1);
             assert!(!found.missed && found.earlier.is_none());
             check.returns(5);
@@ -307,7 +377,7 @@ mod tests {
         for _ in 0..2 {
             let found = check.at_entry(5, FORK, 1);
             assert!(!found.missed && found.earlier.is_none());
-            assert_eq!(check.with_exit(5, FORK), None);
+            assert_eq!(check.with_exit(5, FORK, None).earlier, None);
             check.returns(5);
         }
         assert!(check.unsettled().is_none());
@@ -318,7 +388,7 @@ mod tests {
     #[test]
     fn missed_call_is_known_at_once() -> Result {
         let check = crosscheck()?;
-        assert_eq!(check.with_exit(5, FORK), None);
+        assert_eq!(check.with_exit(5, FORK, None).earlier, None);
         assert!(!check.at_entry(5, FORK, 1).missed);
         check.returns(5);
         assert!(check.at_entry(5, MOVE, 1).missed);
@@ -337,8 +407,8 @@ mod tests {
         let found = check.at_entry(5, MOVE, 8);
         assert!(!found.missed);
         assert_eq!(found.earlier, Some(7));
-        assert_eq!(check.with_exit(6, MOVE), None);
-        assert_eq!(check.with_exit(5, FORK), Some(8));
+        assert_eq!(check.with_exit(6, MOVE, None).earlier, None);
+        assert_eq!(check.with_exit(5, FORK, None).earlier, Some(8));
         assert_eq!(check.missed(), 2);
         Ok(())
     }
@@ -371,10 +441,10 @@ mod tests {
             assert_eq!(check.at_entry(task()?, FORK, mm).earlier, None);
         }
         assert_eq!(check.at_entry(task()?, FORK, 5000).earlier, Some(1));
-        assert_eq!(check.with_exit(task()?, FORK), Some(2));
+        assert_eq!(check.with_exit(task()?, FORK, None).earlier, Some(2));
         assert_eq!(check.missed(), 2);
         // Of the first two nothing is known any more.
-        assert_eq!(check.with_exit(first, FORK), Some(3));
+        assert_eq!(check.with_exit(first, FORK, None).earlier, Some(3));
         Ok(())
     }
 
@@ -397,6 +467,35 @@ mod tests {
         }
         assert_eq!(settled, MAX_MARKS + 1);
         assert!(check.unsettled().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn missed_exit_is_known_by_the_next_call_or_when_the_task_is_gone() -> Result {
+        let check = crosscheck()?;
+        assert_eq!(check.with_exit(5, ADJUST, Some(7)).unfinished, None);
+        assert!(!check.at_entry(5, ADJUST, 7).missed);
+        check.returns(5);
+        assert_eq!(check.with_exit(5, ADJUST, Some(7)).unfinished, None);
+        check.at_entry(5, ADJUST, 7);
+        // Of another task nothing is known.
+        assert_eq!(check.with_exit(6, ADJUST, Some(8)).unfinished, None);
+        assert_eq!(check.with_exit(5, FORK, None).unfinished, Some(7));
+        assert_eq!(check.with_exit(5, FORK, None).unfinished, None);
+        assert_eq!(check.gone(|task| task == 6), None);
+        assert_eq!(check.gone(|task| task != 6), Some(8));
+        assert_eq!(check.gone(|task| task != 6), None);
+        Ok(())
+    }
+
+    #[test]
+    fn call_that_is_missed_ends_the_one_before() -> Result {
+        let check = crosscheck()?;
+        check.with_exit(5, ADJUST, Some(7));
+        assert_eq!(check.at_entry(5, ADJUST, 7).unfinished, None);
+        let found = check.at_entry(5, ADJUST, 7);
+        assert!(found.missed);
+        assert_eq!(found.unfinished, Some(7));
         Ok(())
     }
 }

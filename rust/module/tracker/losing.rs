@@ -8,7 +8,10 @@ use kernel::sync::atomic::Relaxed;
 
 use fmi_model::LostReason;
 
-use super::Tracker;
+use super::{
+    crosscheck::Found,
+    Tracker, //
+};
 use crate::{
     quiesce,
     who::task_exists,
@@ -108,6 +111,17 @@ impl Tracker {
         }
     }
 
+    /// Loses what earlier calls concern of which it was found out that they were missed, or their exit.
+    pub(super) fn lose_earlier(&self, found: &Found) {
+        if let Some(mm) = found.earlier {
+            self.lose_mm(mm);
+        }
+        if let Some(mm) = found.unfinished {
+            self.windows.note_abnormal();
+            self.lose_mm(mm);
+        }
+    }
+
     /// Returns whether folios were lost since the last reset because a call was missed, or its exit.
     pub(crate) fn gave_up(&self) -> bool {
         self.crosscheck.missed() != 0
@@ -125,6 +139,10 @@ impl Tracker {
             if !task_exists(task) {
                 self.close_stale(task);
             }
+        }
+        while let Some(mm) = self.crosscheck.gone(task_exists) {
+            self.windows.note_abnormal();
+            self.lose_mm(mm);
         }
         let session = self.session();
         let Some(seq) = self.crosscheck.unsettled() else {

@@ -109,7 +109,8 @@ impl Tracker {
     }
 
     fn huge_pmd_copied(&self, dst_mm: usize, addr: usize, ret: usize) {
-        if let Some(copy) = self.windows.copy_of(current_task(), dst_mm) {
+        let copy = self.windows.copy_of(current_task(), dst_mm);
+        if let Some(copy) = copy.filter(|copy| copy.vma_is_there(dst_mm)) {
             // On failure the PMD at `addr` is copied otherwise: it comes later.
             let done = if ret == 0 { self.pmd_size() } else { 0 };
             self.walk_copy(&copy, addr.saturating_add(done), 0);
@@ -220,9 +221,7 @@ impl Tracker {
         let mut found = self
             .crosscheck
             .at_entry(current_task(), call.function(), call.mm());
-        if let Some(mm) = found.earlier {
-            self.lose_mm(mm);
-        }
+        self.lose_earlier(&found);
         if !current_has_return_stack() {
             // This is the reason, if it was missed: known at once in any case.
             self.blind.fetch_add(1, Relaxed);
@@ -231,6 +230,8 @@ impl Tracker {
         if !found.missed {
             return;
         }
+        // This task is in no other call: a window that it has left open is over.
+        self.close_stale(current_task());
         match call {
             CheckedCall::Move(vma) if vma.is_hugetlb() => {}
             CheckedCall::Copy(vma) | CheckedCall::Move(vma) => self.lose_range(vma),
@@ -263,6 +264,10 @@ struct CopyVisitor<'a> {
 
 impl Visitor for CopyVisitor<'_> {
     fn leaf(&mut self, _va: usize, site: &Site) {
+        #[cfg(fmi_faults)]
+        if crate::faults::drops_walk() {
+            return;
+        }
         let tracker = self.tracker;
         match u32::from(site.class) {
             class::TRACK if tracker.armed() => {
@@ -300,6 +305,10 @@ struct MoveVisitor<'a> {
 
 impl Visitor for MoveVisitor<'_> {
     fn leaf(&mut self, _va: usize, site: &Site) {
+        #[cfg(fmi_faults)]
+        if crate::faults::drops_walk() {
+            return;
+        }
         match u32::from(site.class) {
             class::TRACK => {
                 self.tracker
@@ -330,6 +339,10 @@ impl Visitor for EdgeVisitor<'_> {
         let tracker = self.tracker;
         let at = self.edge.wrapping_sub(site.base) >> tracker.page_shift();
         if u32::from(site.class) != class::TRACK || at == 0 || at >= 1 << site.order {
+            return;
+        }
+        #[cfg(fmi_faults)]
+        if crate::faults::drops_walk() {
             return;
         }
         let pfn = site.pfn as u64;
@@ -382,11 +395,13 @@ impl ProgressHook {
                     return;
                 }
                 let task = current_task();
+                // A window whose exit was missed looks as if it were open: then the VMA may be gone.
                 if let Some(copy) = tracker.windows.copy_of(task, mm) {
-                    // Everything before this PMD is copied: the forking task holds no PTL.
-                    tracker.walk_copy(&copy, copy.end, pmd);
+                    if copy.vma_is_there(mm) {
+                        // Everything before this PMD is copied: the forking task holds no PTL.
+                        tracker.walk_copy(&copy, copy.end, pmd);
+                    }
                 } else if let Some(open) = tracker.windows.move_of(task, mm) {
-                    // A move whose exit was missed looks as if it were open: then the VMA may be gone.
                     if open.vma_is_there(mm) {
                         // Everything before this PMD has moved.
                         tracker.moved(&open, open.end, pmd);
@@ -424,12 +439,18 @@ impl call::Handler for RareHook {
             *saved = RareCall::IDLE;
             return true;
         }
+        let read = RareCall::read(position, &args);
         if RareCall::is_checked(position) && tracker.armed() {
-            if let Some(mm) = tracker.crosscheck.with_exit(current_task(), position) {
-                tracker.lose_mm(mm);
-            }
+            let opens = match &read {
+                Ok(Some(RareCall::AdjustVma { vma, .. })) => Some(vma.mm()),
+                _ => None,
+            };
+            let found = tracker
+                .crosscheck
+                .with_exit(current_task(), position, opens);
+            tracker.lose_earlier(&found);
         }
-        let mut call = match RareCall::read(position, &args) {
+        let mut call = match read {
             Ok(Some(call)) => call,
             Ok(None) => return false,
             Err(_) => {
