@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -125,6 +126,15 @@ static void a_signal_interrupts_it(struct fmi_scene *s)
 	fmi_audit("all");
 }
 
+/* In an actor. */
+static long reserve(unsigned long len, unsigned long b, unsigned long c, unsigned long d)
+{
+	(void)b;
+	(void)c;
+	(void)d;
+	return (long)mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
 static void says_how_long_locks_were_held(struct fmi_scene *s)
 {
 	static const char *const names[] = {
@@ -145,6 +155,32 @@ static void says_how_long_locks_were_held(struct fmi_scene *s)
 		   "it took %lld ms", text_value(text, "took_ms"));
 }
 
+/* Address space that is only reserved costs nothing, however much it is; what is behind is seen. */
+static void passes_over_a_reservation(struct fmi_scene *s)
+{
+	const unsigned long len = 1UL << 46;
+	long long mappings;
+	void *mem;
+
+	s_populate(s);
+	fmi_audit("all");
+	fmi_assert(fmi_read("audit", text, sizeof(text)) > 0, "cannot read audit");
+	mappings = text_value(text, "mappings");
+	p_start(2);
+	mem = (void *)p_call(2, reserve, len, 0, 0, 0);
+	if (mem == MAP_FAILED)
+		fmi_skip("no %lu bytes of address space", len);
+	p_read(2, (unsigned long)mem + len - pgsz, 1);
+	fmi_audit("all");
+	fmi_assert(fmi_read("audit", text, sizeof(text)) > 0, "cannot read audit");
+	fmi_assert(text_value(text, "mappings") >= mappings, "less was found");
+	/* In steps of some page tables it was millions of them. */
+	fmi_assert(text_value(text, "took_ms") < 10000, "took %lld ms",
+		   text_value(text, "took_ms"));
+	fmi_assert(fmi_covered() > 0, "nothing is tracked");
+	p_exit(2);
+}
+
 static const struct fmi_test tests[] = {
 	{ "runs_until_it_is_switched_off", runs_until_it_is_switched_off, ON_ANON | ORDER4_ONLY },
 	{ "ends_with_tracking_and_begins_again", ends_with_tracking_and_begins_again, ON_ONCE },
@@ -152,6 +188,7 @@ static const struct fmi_test tests[] = {
 	{ "is_no_obstacle_to_unloading", is_no_obstacle_to_unloading, ON_ONCE | NO_MODULE },
 	{ "a_signal_interrupts_it", a_signal_interrupts_it, ON_ANON | ORDER4_ONLY },
 	{ "says_how_long_locks_were_held", says_how_long_locks_were_held, ON_ANON | ORDER4_ONLY },
+	{ "passes_over_a_reservation", passes_over_a_reservation, ON_ANON | ORDER4_ONLY },
 };
 
 int main(int argc, char **argv)

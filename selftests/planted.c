@@ -37,6 +37,7 @@ static void begin(struct fmi_scene *s)
 	module_ready();
 	plant("fault_drop", 0);
 	plant("fault_double", 0);
+	plant("fault_drop_walk", 0);
 	fmi_assert(fmi_write("enable", "0") > 0 && fmi_write("enable", "1") > 0, "enable anew");
 	fmi_assert(fmi_write("reset", "1") > 0, "reset");
 	s_populate(s);
@@ -80,6 +81,44 @@ static void audit_notices_a_dropped_add(struct fmi_scene *s)
 	fmi_eq(audit("missing_in_shadow"), 2, "missing_in_shadow");
 	fmi_eq(text_value(text, "not_in_page_table"), 0, "not_in_page_table");
 	fmi_assert(text_value(text, "mismatches") > 0, "no mismatch");
+}
+
+static void audit_notices_a_dropped_duplicate(struct fmi_scene *s)
+{
+	begin(s);
+	module_needs_windows();
+	plant("fault_drop_walk", 1);
+	p_fork(1, 2);
+	plant("fault_drop_walk", 0);
+	fmi_assert(audit("missing_in_shadow") > 0, "nothing is missing");
+	fmi_assert(text_value(text, "mismatches") > 0, "no mismatch");
+}
+
+static void audit_notices_a_dropped_move(struct fmi_scene *s)
+{
+	begin(s);
+	module_needs_windows();
+	plant("fault_drop_walk", 1);
+	/* Where no VMA is, nothing is looked for: the old one stays. */
+	p_mremap(1, s->va, s->size, s->va + 8 * pmd_size + 3 * pgsz,
+		 MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP);
+	plant("fault_drop_walk", 0);
+	fmi_assert(audit("missing_in_shadow") > 0, "nothing is missing");
+	fmi_assert(text_value(text, "not_in_page_table") > 0, "nothing is too much");
+	fmi_eq(text_value(text, "mismatches"), 0, "mismatches");
+}
+
+/* Only where VMAs end is wrong: no counter of the kernel tells. */
+static void audit_notices_a_dropped_edge(struct fmi_scene *s)
+{
+	begin(s);
+	p_mprotect(1, s_page(s, 1), pgsz, PROT_READ);
+	fmi_eq(audit("differences"), 0, "differences, a page protected");
+	plant("fault_drop_walk", 1);
+	p_mprotect(1, s_page(s, 1), pgsz, PROT_READ | PROT_WRITE);
+	plant("fault_drop_walk", 0);
+	fmi_eq(audit("wrong_vmas"), 1, "wrong_vmas");
+	fmi_eq(text_value(text, "differences"), 1, "differences");
 }
 
 static void audit_notices_one_in_three(struct fmi_scene *s)
@@ -198,7 +237,8 @@ static void leaves_no_fault(struct fmi_scene *s)
 }
 
 static const char *const parameters[] = {
-	"fault_drop", "fault_double", "fault_blind", "fault_exit", "fault_drop_second",
+	"fault_drop", "fault_double", "fault_drop_walk", "fault_blind", "fault_exit",
+	"fault_drop_second",
 };
 
 static bool is_there(const char *parameter)
@@ -243,6 +283,9 @@ static const struct fmi_test planted[] = {
 	{ "audit_notices_a_dropped_remove", audit_notices_a_dropped_remove, ANON },
 	{ "audit_notices_a_dropped_remove", audit_notices_a_dropped_remove, SHMEM },
 	{ "audit_notices_a_dropped_add", audit_notices_a_dropped_add, SHMEM },
+	{ "audit_notices_a_dropped_duplicate", audit_notices_a_dropped_duplicate, ANON },
+	{ "audit_notices_a_dropped_move", audit_notices_a_dropped_move, ANON },
+	{ "audit_notices_a_dropped_edge", audit_notices_a_dropped_edge, ANON },
 	{ "audit_notices_one_in_three", audit_notices_one_in_three, ANON },
 	{ "comparison_notices_a_dropped_call", comparison_notices_a_dropped_call, ANON },
 	{ "comparison_notices_a_dropped_call", comparison_notices_a_dropped_call, SHMEM },

@@ -47,6 +47,10 @@ use crate::{
 };
 
 mod records;
+mod vmas;
+
+/// Most pages of a folio.
+const MAX_PAGES: usize = 1 << 13;
 
 /// Most differences that are kept in words.
 const MAX_DETAILS: usize = 16;
@@ -73,6 +77,8 @@ pub(crate) enum DifferenceKind {
     MissingInShadow,
     /// The shadow says mapped, the page table does not.
     NotInPageTable,
+    /// The shadow has mappings in another number of VMAs, or of page tables of a VMA, than there are.
+    WrongVmas,
 }
 
 /// One difference between page tables and shadow.
@@ -161,8 +167,12 @@ pub(crate) struct Audit {
     pub(crate) missing_in_shadow: u64,
     /// Mappings of the shadow that are not there.
     pub(crate) not_in_page_table: u64,
+    /// Records that are in other VMAs than the shadow says.
+    pub(crate) wrong_vmas: u64,
     /// Comparisons with the kernel's counters.
     pub(crate) tally: Tally,
+    /// The pages of the record that is looked at.
+    pages: KVVec<u64>,
     /// The first differences.
     pub(crate) details: KVec<Difference>,
     /// How long locks were held.
@@ -232,6 +242,7 @@ impl Audit {
         tracker.settle();
         let mut audit = Self {
             pid,
+            pages: KVVec::from_elem(0, MAX_PAGES / 64, GFP_KERNEL)?,
             details: KVec::with_capacity(MAX_DETAILS, GFP_KERNEL)?,
             ..Self::default()
         };
@@ -256,7 +267,7 @@ impl Audit {
 
     /// Returns the number of differences of all kinds.
     pub(crate) fn differences(&self) -> u64 {
-        self.missing_in_shadow + self.not_in_page_table + self.tally.mismatches
+        self.missing_in_shadow + self.not_in_page_table + self.wrong_vmas + self.tally.mismatches
     }
 
     /// Walks one MM, a few page tables at a time: between them, its mmap lock is free.
@@ -286,7 +297,11 @@ impl Audit {
         for _ in 0..MAX_VMAS {
             let vma = guard.find_vma(addr)?;
             addr = addr.max(vma.start);
-            while vma.is_looked_at(tracker.tracks_all()) && addr < vma.end {
+            while vma.is_looked_at(tracker.tracks_all()) {
+                addr = guard.next_mapped(addr, vma.end);
+                if addr >= vma.end {
+                    break;
+                }
                 if steps == MAX_STEPS || steps > 0 && guard.is_contended() {
                     return Some(addr);
                 }
@@ -313,6 +328,7 @@ impl Audit {
         match difference.kind {
             DifferenceKind::MissingInShadow => self.missing_in_shadow += u64::from(difference.nr),
             DifferenceKind::NotInPageTable => self.not_in_page_table += u64::from(difference.nr),
+            DifferenceKind::WrongVmas => self.wrong_vmas += 1,
         }
         if self.details.len() < MAX_DETAILS {
             // Cannot fail: the room was allocated at the start.

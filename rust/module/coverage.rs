@@ -127,7 +127,11 @@ impl Coverage {
         for _ in 0..MAX_VMAS {
             let vma = guard.find_vma(addr)?;
             addr = addr.max(vma.start);
-            while vma.is_looked_at(tracker.tracks_all()) && addr < vma.end {
+            while vma.is_looked_at(tracker.tracks_all()) {
+                addr = guard.next_mapped(addr, vma.end);
+                if addr >= vma.end {
+                    break;
+                }
                 if steps == MAX_STEPS || steps > 0 && guard.is_contended() {
                     return Some(addr);
                 }

@@ -12,6 +12,9 @@
 /* Entries looked at under one hold of the lock of a page table. */
 #define MAX_PTES 128
 
+/* PMD entries without a table that cost as much as one with. */
+#define MAX_HOLES 64
+
 /* Return: false if the entry is no table any more. */
 static bool walk_ptes(const struct fmi_leafwalk *w, pmd_t *pmd,
 		      unsigned long addr, unsigned long end)
@@ -128,17 +131,22 @@ static pmd_t *find_pmd(const struct fmi_leafwalk *w, unsigned long addr,
 unsigned long fmi_leafwalk_range(struct fmi_leafwalk *walk)
 {
 	unsigned long addr, next;
+	unsigned int holes = 0;
 
 	for (addr = walk->start; addr < walk->end; addr = next) {
 		pmd_t *pmd = find_pmd(walk, addr, &next);
+		bool hole = !pmd || pmd_none(pmdp_get_lockless(pmd));
 
-		if (!pmd || pmd_none(pmdp_get_lockless(pmd))) {
+		if (!hole || ++holes == MAX_HOLES) {
+			if (!walk->budget)
+				return addr;
+			walk->budget--;
+			holes = 0;
+		}
+		if (hole) {
 			cond_resched();
 			continue;
 		}
-		if (!walk->budget)
-			return addr;
-		walk->budget--;
 		walk_entry(walk, pmd, addr, next);
 		cond_resched();
 	}

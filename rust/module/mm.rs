@@ -299,6 +299,13 @@ impl ReadGuard<'_> {
         unsafe { raw::fmi_mmap_lock_is_contended(self.0 .0.as_ptr()) }
     }
 
+    /// Returns the first address from `addr` on that something may be mapped at, or `end`; passes over large ranges
+    /// without page tables.
+    pub(crate) fn next_mapped(&self, addr: usize, end: usize) -> usize {
+        // SAFETY: The MM is valid and its mmap lock is held.
+        unsafe { raw::fmi_next_mapped(self.0 .0.as_ptr(), addr, end) }
+    }
+
     /// Returns the first VMA that ends after `addr`.
     pub(crate) fn find_vma(&self, addr: usize) -> Option<LockedVma<'_>> {
         // SAFETY: The MM is valid and its mmap lock is held.

@@ -254,6 +254,8 @@ void fmi_walk_range(const struct fmi_walk *walk);
 bool fmi_vma_is_at(struct mm_struct *mm, const struct vm_area_struct *vma,
 		   unsigned long addr);
 unsigned long fmi_walk_some(const struct fmi_walk *walk, unsigned int *budget);
+unsigned long fmi_next_mapped(struct mm_struct *mm, unsigned long addr,
+			      unsigned long end);
 void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
 		       const struct vm_area_struct *vma, unsigned long va,
 		       bool entire, bool all, struct fmi_site *site);

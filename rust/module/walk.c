@@ -413,3 +413,37 @@ bool fmi_vma_is_at(struct mm_struct *mm, const struct vm_area_struct *vma,
 {
 	return mtree_load(&mm->mm_mt, addr) == vma;
 }
+
+/**
+ * fmi_next_mapped - passes over what has no page tables
+ * @mm: the MM
+ * @addr: where to begin
+ * @end: where to end
+ *
+ * Context: the mmap lock is held.
+ *
+ * Return: the first address from @addr on for which there is a table of PMDs, or a
+ * PUD that maps something; @end if there is none.
+ */
+unsigned long fmi_next_mapped(struct mm_struct *mm, unsigned long addr,
+			      unsigned long end)
+{
+	unsigned long next;
+
+	for (; addr < end; addr = next) {
+		pgd_t *pgd = pgd_offset(mm, addr);
+		p4d_t *p4d;
+
+		next = pgd_addr_end(addr, end);
+		if (pgd_none(pgdp_get(pgd)))
+			continue;
+		p4d = p4d_offset(pgd, addr);
+		next = p4d_addr_end(addr, end);
+		if (p4d_none(p4dp_get(p4d)))
+			continue;
+		next = pud_addr_end(addr, end);
+		if (!pud_none(pudp_get(pud_offset(p4d, addr))))
+			return addr;
+	}
+	return end;
+}

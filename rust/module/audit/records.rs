@@ -20,7 +20,8 @@ use super::{
     GoOn,
     Held,
     Mms,
-    CHUNK, //
+    CHUNK,
+    MAX_PAGES, //
 };
 use crate::{
     env::now_ns,
@@ -34,9 +35,6 @@ use crate::{
     }, //
 };
 
-/// Most pages of a folio.
-const MAX_PAGES: usize = 1 << 13;
-
 /// Records that are looked for again after the same grace period.
 const MAX_AGAIN: usize = 1024;
 
@@ -45,11 +43,11 @@ const MAX_LOOKS: usize = 4;
 
 /// A record: where it says that a folio is mapped.
 #[derive(Clone, Copy)]
-struct Wanted {
-    pfn: u64,
-    order: u8,
-    mm: usize,
-    base: usize,
+pub(super) struct Wanted {
+    pub(super) pfn: u64,
+    pub(super) order: u8,
+    pub(super) mm: usize,
+    pub(super) base: usize,
     /// State of the folio when it was not found.
     seq: u32,
 }
@@ -234,6 +232,7 @@ impl Audit {
                 break;
             }
         }
+        self.compare_vmas(tracker, &guard, wanted, (start, end), found);
         longest(&mut self.held.mmap, locked);
         Ok(())
     }
@@ -241,7 +240,7 @@ impl Audit {
 
 /// Differences of one record, at most two per page table.
 #[derive(Default)]
-struct Differences {
+pub(super) struct Differences {
     list: [Option<Difference>; 8],
     nr: usize,
     /// State of the folio when the first was found.
@@ -350,7 +349,7 @@ impl Visitor for Backward<'_> {
 }
 
 impl Differences {
-    fn add(&mut self, difference: Difference, seq: u32) {
+    pub(super) fn add(&mut self, difference: Difference, seq: u32) {
         if self.nr == 0 {
             self.seq = seq;
         }

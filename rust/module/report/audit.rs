@@ -72,6 +72,7 @@ fn show_audit(audit: &Audit, m: &SeqFile) {
         ("deferred", audit.tally.deferred),
         ("missing_in_shadow", audit.missing_in_shadow),
         ("not_in_page_table", audit.not_in_page_table),
+        ("wrong_vmas", audit.wrong_vmas),
         ("mismatches", audit.tally.mismatches),
         ("differences", audit.differences()),
         ("records_again", audit.again),
@@ -100,6 +101,7 @@ fn show_difference(d: &Difference, name: &str, m: &SeqFile) {
     let kind = match d.kind {
         DifferenceKind::MissingInShadow => "missing_in_shadow",
         DifferenceKind::NotInPageTable => "not_in_page_table",
+        DifferenceKind::WrongVmas => "wrong_vmas",
     };
     let entire = u8::from(d.entire);
     seq_print!(m, "{name}: {kind} pfn={} order={} ", d.pfn, d.order);

@@ -126,6 +126,33 @@ impl Shard<'_> {
         }
     }
 
+    /// Returns the record of the folio in this MM at this base.
+    pub fn record_of(&self, entry: u32, mm: u64, base: u64) -> Option<RecordView> {
+        self.view_record(self.lookup(entry, mm, base).ok()?.here?)
+    }
+
+    fn view_record(&self, r: u32) -> Option<RecordView> {
+        let record = self.record(r).ok()?;
+        let order = self.entry(position_of(record.entry)?).ok()?.order;
+        let spread = self.spread(r, order).ok()?;
+        let pages = self.pages_of(record, order).ok()?;
+        let nr_pages = pages_of_order(order);
+        Some(RecordView {
+            mm: record.mm,
+            mm_id: self.detail(record).ok()?.mm_id,
+            shared_table: is_table(record.mm),
+            base: record.base(),
+            order,
+            nr: self.nr_pages_of(record, order).ok()?,
+            first: pages.next(0, nr_pages).unwrap_or(0),
+            last: pages.last(nr_pages).unwrap_or(0),
+            entire: record.entire(),
+            vmas: spread.vma,
+            tuples: spread.vma_pt,
+            boundaries: self.nr_bounds_of(record, order).ok()?,
+        })
+    }
+
     /// Stores which pages of the folio are mapped by a PTE in this MM at this base, a bit for each.
     pub fn record_pages(&self, entry: u32, mm: u64, base: u64, pages: &mut [u64]) {
         let found = || -> Result<Option<(u32, Pages<'_>)>, Fail> {
@@ -221,25 +248,7 @@ impl Iterator for RecordIter<'_> {
 
     fn next(&mut self) -> Option<RecordView> {
         let r = position_of(self.next)?;
-        let record = self.shard.record(r).ok()?;
-        let order = self.shard.entry(position_of(record.entry)?).ok()?.order;
-        let spread = self.shard.spread(r, order).ok()?;
-        let pages = self.shard.pages_of(record, order).ok()?;
-        let nr_pages = pages_of_order(order);
-        self.next = record.next;
-        Some(RecordView {
-            mm: record.mm,
-            mm_id: self.shard.detail(record).ok()?.mm_id,
-            shared_table: is_table(record.mm),
-            base: record.base(),
-            order,
-            nr: self.shard.nr_pages_of(record, order).ok()?,
-            first: pages.next(0, nr_pages).unwrap_or(0),
-            last: pages.last(nr_pages).unwrap_or(0),
-            entire: record.entire(),
-            vmas: spread.vma,
-            tuples: spread.vma_pt,
-            boundaries: self.shard.nr_bounds_of(record, order).ok()?,
-        })
+        self.next = self.shard.record(r).ok()?.next;
+        self.shard.view_record(r)
     }
 }
