@@ -46,7 +46,7 @@ impl Shard<'_> {
     #[inline]
     fn plane_layout(&self, order: u8) -> (usize, u32) {
         let words = words_of(pages_of_order(order));
-        let planes = self.state.geometry.bitmap_words() >> words.trailing_zeros();
+        let planes = self.state.bitmap_words >> words.trailing_zeros();
         (planes.clamp(1, PLANES_PER_CHUNK), words)
     }
 

@@ -107,7 +107,7 @@ impl Geometry {
     }
 
     /// Returns how many words of bitmap a chunk has: a bit per page, at least one word.
-    pub(crate) const fn bitmap_words(self) -> usize {
+    const fn bitmap_words(self) -> usize {
         1 << self.sane().max_order.saturating_sub(6)
     }
 
@@ -124,6 +124,8 @@ impl Geometry {
 pub struct ShardState {
     /// The sizes.
     pub(crate) geometry: Geometry,
+    /// Words of bitmap that a chunk has, see [`Geometry::chunk_words`].
+    pub(crate) bitmap_words: usize,
     /// The counters.
     pub(crate) counters: Counters,
     /// The figures.
@@ -155,6 +157,7 @@ impl ShardState {
     pub fn new(geometry: Geometry) -> Self {
         Self {
             geometry: geometry.sane(),
+            bitmap_words: geometry.bitmap_words(),
             counters: Counters::new(),
             figures: Figures::default(),
             free: slab::Slab::new(),

@@ -213,12 +213,12 @@ impl Shard<'_> {
     /// Returns where the words of a chunk are: first word, and the word of its link.
     #[inline]
     fn chunk_at(&self, link: u32) -> Option<(usize, usize)> {
-        let geometry = self.state.geometry;
+        let bitmap_words = self.state.bitmap_words;
         position_of(link)?;
-        let from_end = index(link).wrapping_mul(geometry.chunk_words());
+        let from_end = index(link).wrapping_mul(bitmap_words.wrapping_add(1));
         // One that is beyond the words is no range of them.
         let start = self.words.len().wrapping_sub(from_end);
-        Some((start, start.wrapping_add(geometry.bitmap_words())))
+        Some((start, start.wrapping_add(bitmap_words)))
     }
 
     /// Returns the position of the first word of a chunk.
@@ -262,7 +262,7 @@ impl Shard<'_> {
             self.state.free.chunk = self.chunk_link(link)?;
             link
         } else {
-            let words = self.state.geometry.chunk_words();
+            let words = self.state.bitmap_words.wrapping_add(1);
             let len = self.words.len().checked_div(words).unwrap_or(0);
             let free = &mut self.state.free;
             let wants = (FEW, &mut free.wants.chunks);
