@@ -42,13 +42,6 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// Returns a key of these words.
-    pub(crate) fn of(words: &[u64]) -> Self {
-        let mut key = Self::default();
-        words.iter().for_each(|word| key.push(*word));
-        key
-    }
-
     /// Adds a word. A key that is too long is no key, see [`Self::is_whole`].
     #[inline]
     pub(crate) fn push(&mut self, word: u64) {
@@ -214,7 +207,7 @@ impl Tables<'_> {
     }
 
     /// Keeps an evaluation, which is not counted yet; returns where, `None` if there is no room.
-    pub(crate) fn keep(&mut self, key: Key, place: Place, result: Evaluation) -> Option<usize> {
+    pub(crate) fn keep(&mut self, key: &Key, place: Place, result: &Evaluation) -> Option<usize> {
         let first = place_of(key.as_slice(), result.old);
         let is_free = |at: &usize| self.kept.get(*at).is_some_and(|kept| kept.key.len == 0);
         // Of two that are in the way, the one goes that was made less often lately.
@@ -230,9 +223,9 @@ impl Tables<'_> {
         // The one that stays has to prove itself again.
         self.flush_one(at ^ 1);
         *self.kept.get_mut(at)? = Kept {
-            key,
+            key: *key,
             place,
-            result,
+            result: *result,
             ..Kept::default()
         };
         Some(at)

@@ -11,7 +11,7 @@ use super::entry::{
     KERNEL_DIRTY, //
 };
 use super::key::{
-    key_of,
+    add_state,
     plain_key, //
 };
 use super::{
@@ -184,23 +184,26 @@ impl Shard<'_> {
         let entry = self.entry(e)?;
         let (old, kind) = (entry.wrong(), entry.kind);
         let place = self.place(e)?;
-        let key = match plain_key(entry, kernel, what) {
-            Some(words) => Some(Key::of(&words)),
-            None => {
-                let view = self.view_for(e, kernel)?;
-                let key = key_of(&view, &self.sketches_of(e)?, place.operation, what);
-                let known = key.and_then(|key| self.tables.find_kept(key.as_slice(), old));
-                if let Some(at) = known {
-                    return self.evaluate_again(e, at, kernel, env);
-                }
-                key
+        let mut key = Key::default();
+        let mut keep = true;
+        if let Some(words) = plain_key(entry, kernel, what) {
+            words.iter().for_each(|word| key.push(*word));
+        } else {
+            let view = self.view_for(e, kernel)?;
+            keep = self.with_sketches(e, |sketches| {
+                add_state(&mut key, &view, sketches, place.operation, what)
+            })?;
+            let known = keep.then(|| self.tables.find_kept(key.as_slice(), old));
+            if let Some(at) = known.flatten() {
+                return self.evaluate_again(e, at, kernel, env);
             }
-        };
+        }
         let result = self.work_out(e, kernel, what, old)?;
         // Nothing about a folio of another type is in the tables.
-        let key = key.filter(|_| TABLE_KIND.contains(&kind));
-        if let Some(at) = key.and_then(|key| self.tables.keep(key, place, result)) {
-            return self.evaluate_again(e, at, kernel, env);
+        if keep && TABLE_KIND.contains(&kind) {
+            if let Some(at) = self.tables.keep(&key, place, &result) {
+                return self.evaluate_again(e, at, kernel, env);
+            }
         }
         self.evaluate_once(e, &result, kernel, env)
     }
@@ -284,7 +287,7 @@ impl Shard<'_> {
         let mut result = Evaluation {
             state,
             asks,
-            verdicts: verdicts(view, &self.sketches_of(e)?),
+            verdicts: self.with_sketches(e, |sketches| verdicts(view, sketches))?,
             old,
             ..Evaluation::default()
         };
@@ -318,16 +321,17 @@ impl Shard<'_> {
             return Ok(());
         }
         let entry = self.entry(e)?;
-        env.disagree(Disagreement {
-            view,
-            sketches: &self.sketches_of(e)?,
-            opened,
-            too_high: opened.and(false_yes),
-            operation: entry.operation,
-            pid: entry.pid,
-            records: self.records(e),
-        });
-        Ok(())
+        self.with_sketches(e, |sketches| {
+            env.disagree(Disagreement {
+                view,
+                sketches,
+                opened,
+                too_high: opened.and(false_yes),
+                operation: entry.operation,
+                pid: entry.pid,
+                records: self.records(e),
+            });
+        })
     }
 
     /// Notes in the figures what holds for the first time for a folio.
@@ -500,8 +504,8 @@ impl Shard<'_> {
         }
         view.kernel = Some(*kernel);
         view.ask = ask;
-        let verdicts = verdicts(&view, &self.sketches_of(entry).ok()?);
-        Some((view, verdicts))
+        let judged = self.with_sketches(entry, |sketches| verdicts(&view, sketches));
+        Some((view, judged.ok()?))
     }
 
     /// Returns what there is to know about page `i` for an MM that wants to reuse it.

@@ -92,17 +92,18 @@ fn place_bytes(order: u8, kind: Kind, operation: Operation) -> (u8, u8, u8) {
     (order, kind, operation)
 }
 
-/// Returns all that an evaluation depends on that nobody asks for; `None` if it is not to be kept.
+/// Adds to a key all that an evaluation depends on that nobody asks for; returns whether it is to be
+/// kept.
 ///
 /// `what` says what is evaluated: the definitions, and those that read the kernel's counters.
-pub(crate) fn key_of(
+pub(crate) fn add_state(
+    key: &mut Key,
     v: &FolioView,
     sketches: &Sketches,
     operation: Operation,
     what: (bool, bool),
-) -> Option<Key> {
+) -> bool {
     let (model, ask) = what;
-    let mut key = Key::default();
     let flags = [
         false,
         model,
@@ -124,7 +125,7 @@ pub(crate) fn key_of(
     key.push_pair(v.nr_pages_mapped, v.nr_pte_mapped);
     key.push_pair(v.min_page, v.min_mapped_page);
     key.push(u64::from(v.max_page));
-    let keep = add_kernel(&mut key, v.total, v.kernel.as_ref());
-    sketches.add_to(&mut key, v);
-    (keep && key.is_whole()).then_some(key)
+    let keep = add_kernel(key, v.total, v.kernel.as_ref());
+    sketches.add_to(key, v);
+    keep && key.is_whole()
 }

@@ -153,11 +153,26 @@ impl Shard<'_> {
 
     /// Returns the counters that authors sketched, of a folio.
     pub(crate) fn sketches_of(&self, e: u32) -> Result<Sketches, Fail> {
+        self.with_sketches(e, |sketches| *sketches)
+    }
+
+    /// Lends them.
+    #[inline]
+    pub(crate) fn with_sketches<R>(
+        &self,
+        e: u32,
+        f: impl FnOnce(&Sketches) -> R,
+    ) -> Result<R, Fail> {
         let entry = self.entry(e)?;
-        match position_of(entry.history).filter(|_| entry.is_known()) {
-            None => Ok(Sketches::plain(&self.plain_of(e)?)),
-            Some(h) => Ok(self.history.get(index(h)).ok_or(CORRUPT)?.sketches),
-        }
+        let plain;
+        let sketches = match position_of(entry.history).filter(|_| entry.is_known()) {
+            None => {
+                plain = Sketches::plain(&self.plain_of(e)?);
+                &plain
+            }
+            Some(h) => &self.history.get(index(h)).ok_or(CORRUPT)?.sketches,
+        };
+        Ok(f(sketches))
     }
 
     /// Returns how a folio is mapped.
