@@ -206,7 +206,8 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Adds the counts of another shard.
+    /// Adds other counts, such as those of another shard.
+    #[inline]
     pub fn merge(&mut self, other: &Asked) {
         self.asked = self.asked.saturating_add(other.asked);
         self.differ = self.differ.saturating_add(other.differ);
@@ -266,25 +267,23 @@ impl AskedTable<'_> {
     }
 
     /// Counts the answers of the pairs of one question: those that were asked, and of these those that
-    /// differ from the kernel's, that are wrong, and that could not tell.
+    /// differ from the kernel's, that are wrong, and that could not tell. Others count for nothing.
     pub(crate) fn answers(&mut self, asker: Asker, sets: [PairSet; 4]) {
         let [asked, differ, wrong, unknown] = sets;
         let first = asked_index(asker, 0);
         let end = first.wrapping_add(DEFINITIONS.len());
         let table = self.asked.get_mut(first..end).unwrap_or_default();
-        let mut count = |pairs: PairSet, counter: fn(&mut Asked) -> &mut u64| {
-            for pair in pairs.iter() {
-                let definition = PAIR_DEFINITION.get(pair).copied().map(usize::from);
-                if let Some(asked) = definition.and_then(|d| table.get_mut(d)) {
-                    let counter = counter(asked);
-                    *counter = counter.saturating_add(1);
-                }
+        for pair in asked.iter() {
+            let definition = PAIR_DEFINITION.get(pair).copied().map(usize::from);
+            if let Some(cell) = definition.and_then(|d| table.get_mut(d)) {
+                cell.merge(&Asked {
+                    asked: 1,
+                    differ: u64::from(differ.contains(pair)),
+                    wrong: u64::from(wrong.contains(pair)),
+                    unknown: u64::from(unknown.contains(pair)),
+                });
             }
-        };
-        count(asked, |asked| &mut asked.asked);
-        count(differ, |asked| &mut asked.differ);
-        count(wrong, |asked| &mut asked.wrong);
-        count(unknown, |asked| &mut asked.unknown);
+        }
     }
 }
 

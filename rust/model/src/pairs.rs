@@ -50,6 +50,7 @@ impl PairSet {
     }
 
     /// Returns whether the pair is in the set.
+    #[inline]
     pub fn contains(self, pair: usize) -> bool {
         self.and(Self::new().with(pair)) != Self::new()
     }
@@ -60,6 +61,7 @@ impl PairSet {
     }
 
     /// Returns the pairs in the set, in order.
+    #[inline]
     pub fn iter(self) -> PairIter {
         PairIter(self)
     }
@@ -99,14 +101,17 @@ impl Iterator for PairIter {
     #[inline]
     fn next(&mut self) -> Option<usize> {
         let [low, high] = &mut self.0 .0;
-        for (word, first) in [(low, 0u32), (high, 64)] {
-            if *word != 0 {
-                let bit = word.trailing_zeros();
-                *word &= word.wrapping_sub(1);
-                return Some(index(first.wrapping_add(bit)));
-            }
+        if *low != 0 {
+            let bit = low.trailing_zeros();
+            *low &= low.wrapping_sub(1);
+            Some(index(bit))
+        } else if *high != 0 {
+            let bit = high.trailing_zeros();
+            *high &= high.wrapping_sub(1);
+            Some(index(bit.wrapping_add(64)))
+        } else {
+            None
         }
-        None
     }
 }
 
