@@ -19,6 +19,7 @@ use crate::tables::flips;
 use crate::{
     Ask,
     Env,
+    FolioView,
     PairSet, //
 };
 
@@ -101,10 +102,11 @@ impl Shard<'_> {
             own: asking.own,
             page,
         };
-        let mut view = self.view_of(e)?;
+        let mut view = FolioView::default();
+        self.fill_view(e, &mut view)?;
         view.kernel = Some(kernel);
         view.ask = Some(ask);
-        let verdicts = verdicts_on(&view, &self.sketches_of(e)?, question);
+        let verdicts = self.with_sketches(e, |sketches| verdicts_on(&view, sketches, question))?;
         let (asked, wrong) = (verdicts.asked, verdicts.wrong());
         let known = |pair: &usize| asked.contains(*pair) && !verdicts.unknown.contains(*pair);
         let kernel = KERNEL_PAIR.get(question.index()).copied().flatten();

@@ -189,7 +189,8 @@ impl Shard<'_> {
         if let Some(words) = plain_key(entry, kernel, what) {
             words.iter().for_each(|word| key.push(*word));
         } else {
-            let view = self.view_for(e, kernel)?;
+            let mut view = FolioView::default();
+            self.fill_view_for(e, kernel, &mut view)?;
             keep = self.with_sketches(e, |sketches| {
                 add_state(&mut key, &view, sketches, place.operation, what)
             })?;
@@ -240,7 +241,8 @@ impl Shard<'_> {
             self.tables.change(place, result.old, result.new, 1, now);
         }
         self.note_first(e, first)?;
-        let view = self.view_for(e, kernel)?;
+        let mut view = FolioView::default();
+        self.fill_view_for(e, kernel, &mut view)?;
         self.tell(e, &view, result.opened(), result.verdicts.false_yes, env)
     }
 
@@ -255,15 +257,21 @@ impl Shard<'_> {
     ) -> Result<(), Fail> {
         let result = self.tables.kept.get(at).ok_or(CORRUPT)?.result();
         let (opened, false_yes) = (result.opened(), result.verdicts.false_yes);
-        let view = self.view_for(e, kernel)?;
+        let mut view = FolioView::default();
+        self.fill_view_for(e, kernel, &mut view)?;
         self.tell(e, &view, opened, false_yes, env)
     }
 
-    /// Returns the numbers of a folio with these counters of the kernel.
-    fn view_for(&self, e: u32, kernel: Option<&KernelCounts>) -> Result<FolioView, Fail> {
-        let mut view = self.view_of(e)?;
+    /// Stores the numbers of a folio with these counters of the kernel.
+    fn fill_view_for(
+        &self,
+        e: u32,
+        kernel: Option<&KernelCounts>,
+        view: &mut FolioView,
+    ) -> Result<(), Fail> {
+        self.fill_view(e, view)?;
         view.kernel = kernel.copied();
-        Ok(view)
+        Ok(())
     }
 
     /// Notes how many references the kernel shows.
@@ -283,7 +291,9 @@ impl Shard<'_> {
         old: PairSet,
     ) -> Result<Evaluation, Fail> {
         let (state, asks) = what;
-        let view = &self.view_for(e, kernel)?;
+        let mut view = FolioView::default();
+        self.fill_view_for(e, kernel, &mut view)?;
+        let view = &view;
         let mut result = Evaluation {
             state,
             asks,

@@ -13,7 +13,8 @@ use super::{
     position_of,
     Fail,
     Shard,
-    State, //
+    State,
+    CORRUPT, //
 };
 use crate::bits::{
     index,
@@ -28,7 +29,6 @@ use crate::{
     FolioEntry,
     FolioView,
     PairSet,
-    Record,
     RecordView,
     Sketches, //
 };
@@ -56,9 +56,23 @@ impl Shard<'_> {
 
     /// Counts what a folio's entry does not keep, and returns all of it.
     pub(crate) fn view_of(&self, e: u32) -> Result<FolioView, Fail> {
+        let mut view = FolioView::default();
+        self.fill_view(e, &mut view)?;
+        Ok(view)
+    }
+
+    /// Stores the same.
+    pub(crate) fn fill_view(&self, e: u32, view: &mut FolioView) -> Result<(), Fail> {
         let entry = self.entry(e)?;
         let nr_pages = pages_of_order(entry.order);
-        let counts = self.counts(entry)?;
+        let plain;
+        let counts = match position_of(entry.history) {
+            None => {
+                plain = entry.counts();
+                &plain
+            }
+            Some(h) => &self.history.get(index(h)).ok_or(CORRUPT)?.counts,
+        };
         let nr_pte_mapped = counts.nr_pte_mapped(entry.order);
         let every = counts.entire.wrapping_add(counts.whole);
         let parts = if counts.parts > 0 {
@@ -67,11 +81,14 @@ impl Shard<'_> {
             PartCounts::default()
         };
         let entire = u64::from(counts.entire);
-        let asker = match position_of(entry.first_record()) {
-            Some(r) => *self.record(r)?,
-            None => Record::default(),
+        let (asker_mm, asker_mm_id, asker_base) = match position_of(entry.first_record()) {
+            Some(r) => {
+                let record = self.record(r)?;
+                (record.mm, self.detail(record)?.mm_id, record.base())
+            }
+            None => (0, 0, 0),
         };
-        Ok(FolioView {
+        *view = FolioView {
             pfn: entry.pfn(),
             order: entry.order,
             nr_pages,
@@ -111,11 +128,12 @@ impl Shard<'_> {
             shared_table: counts.shared_table,
             kernel: None,
             pmd_order: self.state.geometry.pmd_order,
-            asker_mm: asker.mm,
-            asker_mm_id: self.detail(&asker)?.mm_id,
-            asker_base: asker.base(),
+            asker_mm,
+            asker_mm_id,
+            asker_base,
             ask: None,
-        })
+        };
+        Ok(())
     }
 
     /// Returns the records of the folio at a position.
