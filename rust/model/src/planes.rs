@@ -166,19 +166,30 @@ impl Shard<'_> {
         Ok(())
     }
 
-    /// Returns the link of the first planes of a folio, 0 if it has none.
-    fn plane_link(&self, e: u32) -> Result<u32, Fail> {
+    /// Returns the link of the first planes of a folio, 0 if it has none, and how many records are
+    /// counted in them.
+    fn plane_link(&self, e: u32) -> Result<(u32, u32), Fail> {
         Ok(match position_of(self.entry(e)?.history) {
-            None => 0,
-            Some(h) => self.history.get(index(h)).ok_or(CORRUPT)?.counts.planes,
+            None => (0, 0),
+            Some(h) => {
+                let counts = &self.history.get(index(h)).ok_or(CORRUPT)?.counts;
+                (counts.planes, counts.parts)
+            }
         })
     }
 
     /// Finds the planes of a folio, up to the highest one that has a bit set.
     fn find_planes(&self, e: u32, planes: &mut Planes) -> Result<(), Fail> {
+        let (mut link, parts) = self.plane_link(e)?;
+        if parts == 1 && link != 0 {
+            // The lowest plane is the set of pages of the record.
+            let [lowest, ..] = &mut planes.starts;
+            *lowest = narrow(self.chunk_start(link)?);
+            planes.nr = 1;
+            return Ok(());
+        }
         let (per_chunk, words) = self.plane_layout(self.entry(e)?.order);
         let len = per_chunk.wrapping_mul(index(words));
-        let mut link = self.plane_link(e)?;
         let mut nr = 0usize;
         while link != 0 {
             let start = self.chunk_start(link)?;
@@ -204,6 +215,10 @@ impl Shard<'_> {
     /// Returns the least and the largest count of any page, the least that is not 0, and that of the
     /// first page.
     pub(crate) fn part_counts(&self, e: u32) -> Result<PartCounts, Fail> {
+        let (link, parts) = self.plane_link(e)?;
+        if parts == 1 && link != 0 {
+            return self.single_counts(link);
+        }
         let nr_pages = pages_of_order(self.entry(e)?.order);
         let mut planes = Planes::default();
         self.find_planes(e, &mut planes)?;
@@ -248,9 +263,21 @@ impl Shard<'_> {
         Ok(counts)
     }
 
+    /// The same if there is one such record, whose set of pages begins the chunk at this link: some
+    /// pages are in it, and others are not.
+    fn single_counts(&self, link: u32) -> Result<PartCounts, Fail> {
+        let word = self.words.get(self.chunk_start(link)?).ok_or(CORRUPT)?;
+        Ok(PartCounts {
+            least: 0,
+            least_mapped: 1,
+            most: 1,
+            first: u32::from(word & 1 != 0),
+        })
+    }
+
     /// Adds the counts of the pages from `first` on to `counts`.
     pub(crate) fn add_part_counts(&self, e: u32, first: u32, counts: &mut [u32]) {
-        if self.plane_link(e).is_ok_and(|link| link == 0) {
+        if self.plane_link(e).is_ok_and(|(link, _)| link == 0) {
             return;
         }
         let mut planes = Planes::default();

@@ -189,15 +189,19 @@ impl Shard<'_> {
 
     /// Returns how many mappings cover page `i`: PTE mappings and entire ones.
     pub(crate) fn page(&self, entry: u32, i: u32) -> u32 {
-        let mut count = [0];
-        self.pages_pte(entry, i, &mut count);
-        match self.entry(entry) {
-            Ok(entry) if i < pages_of_order(entry.order) => {
-                let entire = self.counts(entry).map_or(0, |counts| counts.entire);
-                count.iter().fold(entire, |sum, n| sum.saturating_add(*n))
-            }
-            _ => 0,
+        let Ok(folio) = self.entry(entry) else {
+            return 0;
+        };
+        if i >= pages_of_order(folio.order) {
+            return 0;
         }
+        let counts = self.counts(folio).unwrap_or_default();
+        let mut count = [counts.entire.saturating_add(counts.whole)];
+        if counts.parts > 0 {
+            self.add_part_counts(entry, i, &mut count);
+        }
+        let [count] = count;
+        count
     }
 
     /// Stores how many PTEs map each page from `first` on: what `page->_mapcount` + 1 must be. 0 for

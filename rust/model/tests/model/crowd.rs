@@ -75,3 +75,34 @@ fn hundreds_of_processes_map_a_page() {
         rig.assert_sound();
     }
 }
+
+#[test]
+fn one_process_is_left() {
+    // With one record the counts are not worked out from the planes: it maps page 0, or it does not.
+    for (order, page) in [(2, 0), (2, 1), (4, 0), (4, 1), (7, 1), (9, 0), (9, 1)] {
+        let mut rig = Rig::new(PLENTY);
+        let start = Call {
+            kernel_unmapped: true,
+            ..one(Op::Add, order, page, 0)
+        };
+        rig.with(|shard, env| shard.call(&start, env));
+        let (first, second) = (i64::from(page == 0), i64::from(page == 1));
+        check(&mut rig, [first, second], 1, 1);
+        for mm in 1..6 {
+            rig.with(|shard, env| shard.call(&one(Op::Add, order, 0, mm), env));
+        }
+        let least = if page == 0 { 6 } else { 1 };
+        check(&mut rig, [5 + first, second], 5 + first as u32, least);
+        for mm in 1..6 {
+            rig.with(|shard, env| shard.call(&one(Op::Remove, order, 0, mm), env));
+        }
+        check(&mut rig, [first, second], 1, 1);
+        let asked = [0, 1, 1 << order];
+        let pages = rig.with(|shard, _| {
+            let entry = shard.find(pfn(1)).unwrap();
+            asked.map(|i| shard.ask_page(entry, 1000, 1, i, false).count)
+        });
+        assert_eq!(pages.map(i64::from), [first, second, 0]);
+        rig.assert_sound();
+    }
+}
