@@ -131,6 +131,7 @@ impl Pages<'_> {
         match self {
             Pages::None => false,
             Pages::All => first < end,
+            Pages::Word(word) => word & mask_in(0, first, end) != 0,
             _ => words_in(first, end).any(|n| self.word(n) & mask_in(n, first, end) != 0),
         }
     }
@@ -175,11 +176,16 @@ impl Pages<'_> {
     }
 
     /// Returns the first page of `from..end` that is in the set.
+    #[inline]
     pub(crate) fn next(&self, from: u32, end: u32) -> Option<u32> {
-        if let Pages::None = self {
-            return None;
+        match self {
+            Pages::None => None,
+            Pages::All => (from < end).then_some(from),
+            Pages::Word(word) => first_bit(0, word & mask_in(0, from, end)),
+            Pages::Words(_) => {
+                words_in(from, end).find_map(|n| first_bit(n, self.word(n) & mask_in(n, from, end)))
+            }
         }
-        words_in(from, end).find_map(|n| first_bit(n, self.word(n) & mask_in(n, from, end)))
     }
 }
 
@@ -216,5 +222,20 @@ mod tests {
         assert_eq!(pages.next_gap(0, 192), 64);
         assert_eq!(pages.next_gap(70, 140), 140);
         assert!(Pages::None.all(5, 5) && !Pages::All.any(5, 5));
+    }
+
+    #[test]
+    fn few_pages_are_found_as_many_are() {
+        let ends = [0, 1, 2, 31, 62, 63, 64, 65, 127, 128];
+        for word in [0, 1, 1 << 63, 0x8000_0001_0000_0002, u64::MAX] {
+            let words = [word, 0];
+            let (few, many) = (Pages::Word(word), Pages::Words(&words));
+            for (from, end) in ends.iter().flat_map(|a| ends.map(|b| (*a, b))) {
+                assert_eq!(few.next(from, end), many.next(from, end));
+                assert_eq!(few.any(from, end), many.any(from, end));
+                let all = Pages::Words(&[u64::MAX; 2]).next(from, end);
+                assert_eq!(Pages::All.next(from, end), all);
+            }
+        }
     }
 }

@@ -54,18 +54,29 @@ impl Apart<'_> {
             .or_else(|| self.pages.next(behind, end))
     }
 
-    /// Returns how many entries a scan for mappings in `from..end` looks at, until it finds one.
+    /// Returns whether a PTE maps any page of `from..end` that is not the call's; `found` is the first
+    /// such page of a range that this one is in.
+    fn any(&self, found: Option<u32>, from: u32, end: u32) -> bool {
+        match found {
+            None => false,
+            Some(page) if page >= from => page < end,
+            Some(_) => self.next(from, end).is_some(),
+        }
+    }
+
+    /// Returns how many entries a scan for mappings in `from..end` looks at, until it finds one: the
+    /// first of them is `found`.
     ///
     /// A page table in which the folio has no mapping is taken for absent and counts 1, unless it is
     /// the one of the call. Source: James Houghton, linux-mm, 2023-02-08 (the scan), and Matthew
     /// Wilcox's answer ("if it's p*d_none(), then definitely none of the pages are mapped").
-    fn scan(&self, slots: &Slots, from: u32, end: u32) -> u32 {
+    fn scan(&self, slots: &Slots, found: Option<u32>, from: u32, end: u32) -> u32 {
         let table = slots.start_of(self.part.first);
         let mut entries = 0u32;
         let mut page = from;
         while page < end {
             let stop = slots.end_of(page).min(end);
-            if let Some(found) = self.next(page, stop) {
+            if let Some(found) = found.filter(|found| *found < stop) {
                 return entries.saturating_add(found.wrapping_sub(page).wrapping_add(1));
             }
             let start = slots.start_of(page);
@@ -115,7 +126,8 @@ impl Shard<'_> {
         };
         // An entire mapping is at page 0.
         let pmd_apart = record.entire() && part.level == Level::Pte && from == 0;
-        let vma_maps = pmd_apart || apart.next(from, end).is_some();
+        let found = apart.next(from, end);
+        let vma_maps = pmd_apart || found.is_some();
         let adds = c.op != Op::Remove;
         let run = low(key);
         let new_run = again || !self.was_of_run(record, run, adds && !split)?;
@@ -124,7 +136,7 @@ impl Shard<'_> {
             if pmd_apart {
                 1
             } else {
-                apart.scan(&slots, from, end)
+                apart.scan(&slots, found, from, end)
             }
         });
         let table = (
@@ -132,7 +144,7 @@ impl Shard<'_> {
             slots.end_of(part.first).min(end),
         );
         let table_pmd = pmd_apart && slots.start_of(part.first) == 0;
-        let table_maps = table_pmd || apart.next(table.0, table.1).is_some();
+        let table_maps = table_pmd || apart.any(found, table.0, table.1);
         let (tuple_was_left, vma_was_left) = (
             record.has(TUPLE_LEFT) && !new_run,
             record.has(VMA_LEFT) && !new_run,
