@@ -256,18 +256,20 @@ impl Shard<'_> {
         if entry.history != 0 {
             return Ok(());
         }
-        let counts = entry.counts();
-        let sketches = if entry.is_known() {
-            self.sketches_of(e)?
+        let past = if entry.is_known() {
+            Some(self.plain_of(e)?)
         } else {
-            Sketches::default()
+            None
         };
         let link = self.alloc_history()?;
         let h = position_of(link).ok_or(CORRUPT)?;
         let history = self.history.get_mut(index(h)).ok_or(CORRUPT)?;
-        history.counts = counts;
-        history.sketches = sketches;
-        let entry = self.entry_mut(e)?;
+        let entry = self.entries.get_mut(index(e)).ok_or(CORRUPT)?;
+        history.counts = entry.counts();
+        history.sketches = match &past {
+            Some(past) => Sketches::plain(past),
+            None => Sketches::default(),
+        };
         entry.history = link;
         if !entry.is_listed() {
             entry.second = 0;
