@@ -175,7 +175,7 @@ impl Expected {
     ///
     /// Of hugetlb only the first two are kept (`hugetlb_add_file_rmap()` and others,
     /// `include/linux/rmap.h`).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(kind: Kind, total: u64, entire: u32, nr_pte_mapped: u32) -> Self {
         let flag = if entire > 0 && kind != Kind::Hugetlb {
             ENTIRELY_MAPPED
@@ -190,7 +190,7 @@ impl Expected {
     }
 
     /// Returns whether the kernel's three counters are these.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn holds(&self, k: &KernelCounts) -> bool {
         self.large == i64::from(k.large)
             && self.entire == i64::from(k.entire)

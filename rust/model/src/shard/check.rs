@@ -104,6 +104,22 @@ pub enum MappingCheck {
     WrongOrder,
 }
 
+/// Returns whether no copy or move is open, and none was that may hold mappings of the folio of which
+/// nothing is known.
+#[inline(always)]
+fn calm(entry: &FolioEntry, env: &dyn Env) -> bool {
+    entry.pending == 0 && !env.windows_open()
+}
+
+impl Expected {
+    /// Returns what the counters must be of a folio without a history.
+    #[inline(always)]
+    fn of_plain(entry: &FolioEntry) -> Self {
+        let entire = entry.numbers().entire();
+        Self::new(entry.kind, entry.total(), entire, entry.nr_pte_mapped())
+    }
+}
+
 impl Shard<'_> {
     /// Checks mappings that were found in a page table against the shadow.
     ///
@@ -159,13 +175,14 @@ impl Shard<'_> {
     /// The same without regard to calls in flight.
     #[inline]
     pub(crate) fn unconcerned(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
-        if self.entry(e)?.pending == 0 && !env.windows_open() {
+        if calm(self.entry(e)?, env) {
             return Ok(true);
         }
         self.unconcerned_by_any(e, env, limit)
     }
 
     /// The same where a copy or move is or was open.
+    #[cold]
     fn unconcerned_by_any(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
         let entry = self.entry(e)?;
         if self.is_pending(e, env)? {
@@ -210,18 +227,24 @@ impl Shard<'_> {
     #[inline]
     pub(crate) fn quick_check(&mut self, e: u32, env: &dyn Env) -> Option<KernelCounts> {
         let entry = self.entry(e).ok()?;
-        if !entry.is_mapped() || !self.quiescent(e, env, WINDOW_SCAN).ok()? {
+        if !entry.is_mapped() || !env.gp_elapsed(entry.cookie) {
+            return None;
+        }
+        if !(calm(entry, env) || self.unconcerned_by_any(e, env, WINDOW_SCAN).ok()?) {
             return None;
         }
         let kernel = env.kernel_of(entry.pfn(), entry.order)?;
         if kernel.order != entry.order {
             return None;
         }
-        let expected = self.expected(entry).ok()?;
+        let expected = match entry.history {
+            0 => Expected::of_plain(entry),
+            _ => self.expected(entry).ok()?,
+        };
         // A copy that begins between the first look and the reading of the counters changes them;
         // it is still open, because it has to come by here to take its mappings into the shadow. A
         // call cannot have begun: it has to come by here, too.
-        if !self.unconcerned(e, env, WINDOW_SCAN).ok()? {
+        if !(calm(entry, env) || self.unconcerned_by_any(e, env, WINDOW_SCAN).ok()?) {
             return None;
         }
         self.state.counters.add(Counter::Checked);
@@ -232,21 +255,18 @@ impl Shard<'_> {
     }
 
     /// Returns what the kernel's counters of a folio must be.
-    #[inline]
     pub(crate) fn expected(&self, entry: &FolioEntry) -> Result<Expected, Fail> {
-        let (total, entire, pages) = match position_of(entry.history) {
-            None => (
-                entry.total(),
-                entry.numbers().entire(),
-                entry.nr_pte_mapped(),
-            ),
-            Some(h) => {
-                let counts = &self.history.get(index(h)).ok_or(CORRUPT)?.counts;
-                let pages = counts.nr_pte_mapped(entry.order);
-                (counts.total, counts.entire, pages)
-            }
+        let Some(h) = position_of(entry.history) else {
+            return Ok(Expected::of_plain(entry));
         };
-        Ok(Expected::new(entry.kind, total, entire, pages))
+        let counts = &self.history.get(index(h)).ok_or(CORRUPT)?.counts;
+        let pages = counts.nr_pte_mapped(entry.order);
+        Ok(Expected::new(
+            entry.kind,
+            counts.total,
+            counts.entire,
+            pages,
+        ))
     }
 
     /// Compares the kernel's counters of a folio, read now, with the shadow.
