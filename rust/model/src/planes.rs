@@ -81,6 +81,22 @@ impl Shard<'_> {
         let link = self.alloc_chunk(0)?;
         let lowest = self.chunk_start(link)?;
         self.copy_pages(r, order, lowest)?;
+        self.begin_planes(e, link, nr)
+    }
+
+    /// Counts the mappings of a record that maps these pages of a folio of at most 64.
+    pub(crate) fn count_few(&mut self, e: u32, pages: u64) -> Result<(), Fail> {
+        if self.counts_ref(e)?.planes != 0 {
+            return self.count_word(e, 0, pages, Step::Up);
+        }
+        let link = self.alloc_chunk(0)?;
+        let lowest = self.chunk_start(link)?;
+        *self.words.get_mut(lowest).ok_or(CORRUPT)? = pages;
+        self.begin_planes(e, link, pages.count_ones())
+    }
+
+    /// Notes the first planes of a folio, with so many pages in the lowest.
+    fn begin_planes(&mut self, e: u32, link: u32, nr: u32) -> Result<(), Fail> {
         let counts = self.counts_mut(e)?;
         counts.planes = link;
         counts.part_pages = counts.part_pages.wrapping_add(nr);

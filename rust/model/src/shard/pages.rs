@@ -304,10 +304,7 @@ impl Shard<'_> {
             counts.whole = counts.whole.wrapping_sub(1);
             if new > 0 {
                 counts.parts = counts.parts.wrapping_add(1);
-                self.make_set(r, order, Set::Bits, true)?;
-                self.record_mut(r)?.put(SOME, true);
-                self.put_pages(r, order, (first, end), false)?;
-                self.count_record(e, r, Step::Up)?;
+                self.keep_rest(e, r, order, (first, end))?;
             }
         } else {
             self.count_range(e, first, end, Step::Down)?;
@@ -322,6 +319,28 @@ impl Shard<'_> {
         let counts = self.counts_mut(e)?;
         counts.total = counts.total.wrapping_sub(u64::from(nr));
         Ok(())
+    }
+
+    /// Makes the set of the pages that a record still maps which mapped all of them, and counts them: all
+    /// but `first..end`.
+    fn keep_rest(
+        &mut self,
+        e: u32,
+        r: u32,
+        order: u8,
+        (first, end): (u32, u32),
+    ) -> Result<(), Fail> {
+        if !is_inline(order) {
+            self.make_set(r, order, Set::Bits, true)?;
+            self.record_mut(r)?.put(SOME, true);
+            self.put_pages(r, order, (first, end), false)?;
+            return self.count_record(e, r, Step::Up);
+        }
+        let rest = mask_in(0, 0, pages_of_order(order)) & !mask_in(0, first, end);
+        self.need_detail(r)?;
+        self.unit_mut(r)?.put_set(Set::Bits, rest);
+        self.record_mut(r)?.put(SOME, true);
+        self.count_few(e, rest)
     }
 
     /// Notes that a record no longer maps just a part of the folio.
