@@ -61,7 +61,8 @@ impl Shard<'_> {
         words_in(first, end).try_for_each(|n| self.count_word(e, n, mask_in(n, first, end), step))
     }
 
-    /// Counts the mappings of a record that maps a part of the folio.
+    /// Counts the mappings of a record that maps a part of the folio; up only if that has more than 64 pages, see
+    /// [`Self::count_few`].
     pub(crate) fn count_record(&mut self, e: u32, r: u32, step: Step) -> Result<(), Fail> {
         if step == Step::Up && self.counts_ref(e)?.planes == 0 {
             return self.count_first(e, r);

@@ -182,7 +182,6 @@ impl Shard<'_> {
     }
 
     /// The same where a copy or move is or was open.
-    #[cold]
     fn unconcerned_by_any(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
         let entry = self.entry(e)?;
         if self.is_pending(e, env)? {

@@ -156,15 +156,18 @@ impl Shard<'_> {
         ))
     }
 
-    /// Makes room for a set of a record, and empties or fills it.
+    /// Makes room for a set of a record, and empties it; or fills it, if the folio has more than 64 pages.
     fn make_set(&mut self, r: u32, order: u8, set: Set, full: bool) -> Result<(), Fail> {
         self.need_detail(r)?;
-        let fill = if full { u64::MAX } else { 0 };
-        let nr_pages = pages_of_order(order);
-        let word = if is_inline(order) {
-            fill & mask_in(0, 0, nr_pages)
+        let (fill, nr) = if full {
+            (u64::MAX, pages_of_order(order))
         } else {
-            from_halves(self.alloc_chunk(fill)?, if full { nr_pages } else { 0 })
+            (0, 0)
+        };
+        let word = if is_inline(order) {
+            0
+        } else {
+            from_halves(self.alloc_chunk(fill)?, nr)
         };
         self.unit_mut(r)?.put_set(set, word);
         Ok(())
@@ -236,14 +239,10 @@ impl Shard<'_> {
         Ok(())
     }
 
-    /// Copies the set of PTE-mapped pages of a record, which maps a part of the folio, to the words from
-    /// `to` on.
+    /// Copies the set of PTE-mapped pages of a record, which maps a part of a folio of more than 64 pages, to the
+    /// words from `to` on.
     pub(crate) fn copy_pages(&mut self, r: u32, order: u8, to: usize) -> Result<(), Fail> {
         let word = self.unit(self.record(r)?)?.ok_or(CORRUPT)?.bits();
-        if is_inline(order) {
-            *self.words.get_mut(to).ok_or(CORRUPT)? = word;
-            return Ok(());
-        }
         let from = self.chunk_start(halves(word).0)?;
         for n in 0..index(words_of(pages_of_order(order))) {
             let word = *self.words.get(from.wrapping_add(n)).ok_or(CORRUPT)?;
