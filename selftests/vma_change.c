@@ -198,6 +198,29 @@ static void replaced_in_part(struct fmi_scene *s)
 	s_check(s, "all of it replaced");
 }
 
+/*
+ * MAP_FIXED over several VMAs that lets what is before and behind become one again: more edges than
+ * those of the two that merge are none any more.
+ */
+static void several_replaced(struct fmi_scene *s)
+{
+	const unsigned long nr = s->nr < 16 ? s->nr - 2 : 14;
+	unsigned long from = s_page(s, 1), len = nr * pgsz;
+
+	s_populate(s);
+	for (unsigned long i = 1; i <= nr; i++)
+		p_mprotect(1, s_page(s, i), pgsz, i % 2 ? PROT_READ : PROT_NONE);
+	ex_split(&s->e, 1, from, len);
+	p_mmap(1, from, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ex_vma_cut(&s->e, 1, from, len);
+	ex_vma(&s->e, 1, from, from + len);
+	ex_vma_merge(&s->e, 1, from);
+	ex_vma_merge(&s->e, 1, from + len);
+	s_check(s, "as if nothing had been between");
+	ex_want(&s->e, "as if nothing had been between", "vma", 1);
+	fmi_audit("all");
+}
+
 static long do_brk(unsigned long to, unsigned long b, unsigned long c, unsigned long d)
 {
 	(void)b;
@@ -525,6 +548,7 @@ static const struct fmi_test tests[] = {
 	{ "a_hole_is_filled", a_hole_is_filled, ON_EACH | NOT_ORDER1 },
 	{ "expanded_by_neighbours", expanded_by_neighbours, ON_EACH },
 	{ "replaced_in_part", replaced_in_part, ON_EACH | NOT_ORDER1 },
+	{ "several_replaced", several_replaced, ON_ANON | NOT_ORDER1 },
 	{ "the_heap", the_heap, ON_ANON },
 	{ "a_stack_grows", a_stack_grows, ON_ANON },
 	{ "an_emptied_page_table_goes", an_emptied_page_table_goes, ON_EACH },

@@ -60,6 +60,9 @@ use crate::{
     }, //
 };
 
+/// VMAs between the two ends of a merge whose edges are looked for, with preemption off.
+const MAX_SWALLOWED: usize = 16;
+
 impl Tracker {
     /// Takes the child's mappings from the watermark up to `end` or `stop_pmd` into the shadow.
     fn walk_copy(&self, copy: &OpenCopy, end: usize, stop_pmd: usize) {
@@ -165,14 +168,22 @@ impl Tracker {
         if start < old_end && old_end < end || grows && end < old_end {
             self.edge(vma, old_end, false);
         }
+        self.swallow(vma, old_end, end);
+    }
+
+    /// `vma` is about to grow from `old_end` to `end`: the edges of VMAs in between are none any more.
+    ///
+    /// A merge swallows two VMAs at most, but there may be others between them, that are being replaced (`MAP_FIXED`) and
+    /// map nothing any more: their edges matter for folios that are mapped on both sides of them.
+    fn swallow(&self, vma: &Vma<'_>, old_end: usize, end: usize) {
+        let end = end.min(old_end.saturating_add(self.reach()));
         let mut addr = old_end;
-        // A merge swallows two VMAs at most; more are being replaced and map nothing any more.
-        for _ in 0..2 {
+        for _ in 0..MAX_SWALLOWED {
             if addr >= end {
-                break;
+                return;
             }
             let Some(swallowed) = vma.find(addr) else {
-                break;
+                return;
             };
             for edge in [swallowed.start(), swallowed.end()] {
                 if old_end < edge && edge < end {
@@ -181,12 +192,28 @@ impl Tracker {
             }
             addr = swallowed.end();
         }
+        if addr < end {
+            self.lose_around(vma, addr);
+        }
+    }
+
+    /// Returns how many bytes a folio has at most.
+    fn reach(&self) -> usize {
+        let g = self.table.geometry();
+        1 << (g.page_shift + g.max_order)
+    }
+
+    /// Loses the folios that this address is in the middle of, whatever VMAs map them.
+    fn lose_around(&self, vma: &Vma<'_>, addr: usize) {
+        let reach = self.reach();
+        Range::of_hooked(vma, addr.saturating_sub(reach), addr.saturating_add(reach))
+            .any_vma()
+            .walk(&mut LoseVisitor(self));
     }
 
     /// A VMA edge at `edge` appears or vanishes: for the folios that straddle it.
     fn edge(&self, vma: &Vma<'_>, edge: usize, present: bool) {
-        let g = self.table.geometry();
-        let reach = 1usize << (g.page_shift + g.max_order);
+        let reach = self.reach();
         let mut visitor = EdgeVisitor {
             tracker: self,
             mm: vma.mm(),
@@ -238,12 +265,8 @@ impl Tracker {
             // The PMD lock is held.
             CheckedCall::UffdMove { mm, src_addr } => self.lose_at(*mm, *src_addr),
             CheckedCall::AdjustVma { vma, start, end } => {
-                let g = self.table.geometry();
-                let reach = 1usize << (g.page_shift + g.max_order);
                 for edge in [*start, *end, vma.start(), vma.end()] {
-                    Range::of_hooked(vma, edge.saturating_sub(reach), edge.saturating_add(reach))
-                        .any_vma()
-                        .walk(&mut LoseVisitor(self));
+                    self.lose_around(vma, edge);
                 }
             }
         }
