@@ -150,7 +150,8 @@ static void audit_result_is_complete(struct fmi_scene *s)
 {
 	static const char *const names[] = {
 		"mms", "mappings", "untracked_mappings", "records", "compared",
-		"missing_in_shadow", "not_in_page_table", "mismatches", "deferred", "differences",
+		"missing_in_shadow", "not_in_page_table", "wrong_vmas", "mismatches", "deferred",
+		"differences",
 	};
 	char self[32];
 
@@ -166,7 +167,8 @@ static void audit_result_is_complete(struct fmi_scene *s)
 	fmi_assert(text_value(text, "mappings") >= s->e.nr_mappings, "mappings: %lld, at least %d",
 		   text_value(text, "mappings"), s->e.nr_mappings);
 	fmi_eq(text_value(text, "differences"), text_value(text, "missing_in_shadow") +
-	       text_value(text, "not_in_page_table") + text_value(text, "mismatches"), "sum");
+	       text_value(text, "not_in_page_table") + text_value(text, "wrong_vmas") +
+	       text_value(text, "mismatches"), "sum");
 	fmi_audit("all");
 	read_all("audit");
 	fmi_assert(text_value(text, "mms") > 1, "one process only");

@@ -135,8 +135,14 @@ unsigned long fmi_leafwalk_range(struct fmi_leafwalk *walk)
 
 	for (addr = walk->start; addr < walk->end; addr = next) {
 		pmd_t *pmd = find_pmd(walk, addr, &next);
-		bool hole = !pmd || pmd_none(pmdp_get_lockless(pmd));
+		bool hole;
 
+		/* No table of PMDs: at least a gigabyte, with pages of 4 KiB. */
+		if (!pmd) {
+			cond_resched();
+			continue;
+		}
+		hole = pmd_none(pmdp_get_lockless(pmd));
 		if (!hole || ++holes == MAX_HOLES) {
 			if (!walk->budget)
 				return addr;

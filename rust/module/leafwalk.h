@@ -16,7 +16,7 @@ struct vm_area_struct;
  * @start: first address, inside the VMA
  * @end: first address after the range
  * @budget: tables and huge entries to look into before the walk pauses; goes
- *	down
+ *	down. 64 PMDs without a table count as one
  * @ptes: called back for the entries of a table from one address to another
  * @pmd: called back for a PMD that is no table: a leaf, not present, or none
  * @pud: the same for a present leaf PUD; may be NULL

@@ -230,7 +230,10 @@ impl Session {
         }
         // Waits for running handlers.
         drop((hooks, second));
-        self.trackers().for_each(|tracker| tracker.windows.clear());
+        for tracker in self.trackers() {
+            tracker.windows.clear();
+            tracker.crosscheck.clear();
+        }
     }
 
     /// Sets the counters of `stats` to zero.

@@ -57,6 +57,7 @@ struct Open {
     task: usize,
     /// The MM concerned.
     mm: usize,
+    seq: u64,
 }
 
 /// The marks of some tasks.
@@ -83,7 +84,11 @@ impl Marks {
 
     /// Takes the call that a task has not returned from; returns the MM.
     fn take_open(&mut self, task: usize) -> Option<usize> {
-        let at = self.open.iter().position(|open| open.task == task)?;
+        self.take_first(|open| open.task == task)
+    }
+
+    fn take_first(&mut self, is_it: impl Fn(&Open) -> bool) -> Option<usize> {
+        let at = self.open.iter().position(is_it)?;
         let open = *self.open.get(at)?;
         let last = self.open.len().saturating_sub(1);
         self.open.swap(at, last);
@@ -94,10 +99,14 @@ impl Marks {
     /// Notes a call that a task has to return from; returns the MM of one that had to go for it.
     fn open(&mut self, task: usize, mm: usize) -> Option<usize> {
         let full = self.open.len() >= MAX_MARKS;
-        let oldest = self.open.first().filter(|_| full).map(|open| open.task);
-        let gone = oldest.and_then(|task| self.take_open(task));
+        let oldest = self.open.iter().map(|open| open.seq).min();
+        let gone = oldest
+            .filter(|_| full)
+            .and_then(|seq| self.take_first(|open| open.seq == seq));
+        self.last_seq = self.last_seq.wrapping_add(1);
+        let seq = self.last_seq;
         // Cannot fail: there is room, nothing is allocated.
-        let _ = self.open.push(Open { task, mm }, GFP_NOWAIT);
+        let _ = self.open.push(Open { task, mm, seq }, GFP_NOWAIT);
         gone
     }
 
@@ -322,7 +331,11 @@ impl Crosscheck {
             let mut at = 0;
             while let Some(open) = list.with(|marks| marks.open.get(at).copied()) {
                 if !exists(open.task) {
-                    return list.with(|marks| marks.take_open(open.task));
+                    // Unless it has gone meanwhile.
+                    let taken = list.with(|marks| marks.take_first(|o| o.seq == open.seq));
+                    if taken.is_some() {
+                        return taken;
+                    }
                 }
                 at += 1;
             }
@@ -331,7 +344,7 @@ impl Crosscheck {
     }
 
     /// Forgets all marks, and which hook is first; while no call is between its hooks.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for list in &self.lists {
             list.with(|marks| {
                 marks.list.truncate(0);
@@ -485,6 +498,28 @@ mod tests {
         assert_eq!(check.gone(|task| task == 6), None);
         assert_eq!(check.gone(|task| task != 6), Some(8));
         assert_eq!(check.gone(|task| task != 6), None);
+        Ok(())
+    }
+
+    #[test]
+    fn without_room_the_oldest_open_call_goes() -> Result {
+        let check = crosscheck()?;
+        let mut tasks = (0..).filter(|task| list_of(*task) == list_of(0));
+        let mut task = || tasks.next().ok_or(ENOENT);
+        let second = {
+            check.with_exit(task()?, ADJUST, Some(1));
+            task()?
+        };
+        for mm in 2..=MAX_MARKS {
+            let task = if mm == 2 { second } else { task()? };
+            assert_eq!(check.with_exit(task, ADJUST, Some(mm)).unfinished, None);
+            check.at_entry(task, ADJUST, mm);
+        }
+        // The last takes the place of one that returns.
+        check.returns(second);
+        assert_eq!(check.with_exit(second, ADJUST, Some(2)).unfinished, None);
+        assert_eq!(check.with_exit(task()?, ADJUST, Some(5000)).unfinished, Some(1));
+        assert_eq!(check.with_exit(task()?, ADJUST, Some(5001)).unfinished, Some(3));
         Ok(())
     }
 

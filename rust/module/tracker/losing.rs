@@ -140,7 +140,11 @@ impl Tracker {
                 self.close_stale(task);
             }
         }
-        while let Some(mm) = self.crosscheck.gone(task_exists) {
+        // Without tracking, the exits of calls that go on are not seen.
+        while self.armed() {
+            let Some(mm) = self.crosscheck.gone(task_exists) else {
+                break;
+            };
             self.windows.note_abnormal();
             self.lose_mm(mm);
         }
