@@ -155,7 +155,7 @@ static void says_how_long_locks_were_held(struct fmi_scene *s)
 		   "it took %lld ms", text_value(text, "took_ms"));
 }
 
-/* Address space that is only reserved costs nothing, however much it is; what else there is is seen. */
+/* Address space that is only reserved costs nothing, however much it is; all else is seen. */
 static void passes_over_a_reservation(struct fmi_scene *s)
 {
 	const unsigned long len = 1UL << 46;

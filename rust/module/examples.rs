@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn cases_are_kept_listed_and_cleared() -> Result {
         let table = KBox::new(Table::new(false)?, GFP_KERNEL)?;
-        table.attach(256 << 10)?;
+        table.attach(256 << 10, 1)?;
         let store = KBox::pin_init(Store::new(8 << 20)?, GFP_KERNEL)?;
         assert_eq!(store.seek(0, |_, _| true), None);
         for pfn in 1..=3 {
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn event_path_does_not_wait() -> Result {
         let table = KBox::new(Table::new(false)?, GFP_KERNEL)?;
-        table.attach(256 << 10)?;
+        table.attach(256 << 10, 1)?;
         let store = KBox::pin_init(Store::new(8 << 20)?, GFP_KERNEL)?;
         let held = store.inner.lock();
         tell(&store, &table, 1)?;

@@ -440,7 +440,7 @@ mod tests {
         let windows = KBox::pin_init(Windows::new(), GFP_KERNEL)?;
         let env = KernelEnv::new(&windows, None);
         let without = table.bytes();
-        table.attach(256 << 10)?;
+        table.attach(256 << 10, 1)?;
         let taken = table.bytes() - without;
         assert!(taken <= 256 << 10 && taken >= 128 << 10);
         table.detach(&env);
@@ -458,7 +458,7 @@ mod tests {
         assert!(table.with(pfn, |_| ()).is_none());
         assert!(table.with_shard(0, |_| ()).is_some_and(|r| r.is_none()));
         assert!(table.with_shard(NR_SHARDS, |_| ()).is_none());
-        table.attach(256 << 10)?;
+        table.attach(256 << 10, 1)?;
         let outcome = table.with(pfn, |shard| shard.call(&add(pfn), &env));
         assert_eq!(outcome, Some(Outcome::Started));
         assert!(table.with(pfn, |shard| shard.find(pfn)).flatten().is_some());
@@ -468,7 +468,7 @@ mod tests {
         assert_eq!(nr, 1);
         table.detach(&env);
         assert!(table.with(pfn, |_| ()).is_none());
-        table.attach(256 << 10)?;
+        table.attach(256 << 10, 1)?;
         assert_eq!(table.with(pfn, |shard| shard.find(pfn)), Some(None));
         table.detach(&env);
         Ok(())
