@@ -60,7 +60,7 @@ use crate::{
     }, //
 };
 
-/// VMAs between the two ends of a merge whose edges are looked for, with preemption off.
+/// VMAs behind one end of a merge, and before the other, whose edges are looked for, with preemption off.
 const MAX_SWALLOWED: usize = 16;
 
 impl Tracker {
@@ -174,10 +174,20 @@ impl Tracker {
     /// `vma` is about to grow from `old_end` to `end`: the edges of VMAs in between are none any more.
     ///
     /// A merge swallows two VMAs at most, but there may be others between them, that are being replaced (`MAP_FIXED`) and
-    /// map nothing any more: their edges matter for folios that are mapped on both sides of them.
+    /// map nothing any more: of these, edges matter for folios that are mapped before or behind all of them.
     fn swallow(&self, vma: &Vma<'_>, old_end: usize, end: usize) {
-        let end = end.min(old_end.saturating_add(self.reach()));
-        let mut addr = old_end;
+        if end <= old_end {
+            return;
+        }
+        let last = vma.find(end.wrapping_sub(1));
+        let behind = last.map_or(end, |last| last.start().min(end));
+        self.forget_edges(vma, old_end, end.min(old_end.saturating_add(self.reach())));
+        self.forget_edges(vma, behind.saturating_sub(self.reach()).max(old_end), end);
+    }
+
+    /// Forgets the edges of VMAs from `start` on, up to `end`; without these.
+    fn forget_edges(&self, vma: &Vma<'_>, start: usize, end: usize) {
+        let mut addr = start;
         for _ in 0..MAX_SWALLOWED {
             if addr >= end {
                 return;
@@ -186,7 +196,7 @@ impl Tracker {
                 return;
             };
             for edge in [swallowed.start(), swallowed.end()] {
-                if old_end < edge && edge < end {
+                if start < edge && edge < end {
                     self.edge(vma, edge, false);
                 }
             }
