@@ -30,6 +30,7 @@ static void enabled(struct fmi_scene *s, const char *what)
 	scan_ended("done");
 	fmi_assert(fmi_stat("adopted") > adopted, "%s: nothing was adopted", what);
 	fmi_assert(fmi_covered() > 0, "nothing is tracked");
+	fmi_assert(scan_number("longest_mmap_lock_us") > 0, "no mmap lock was held");
 	s_check(s, what);
 	report = fmi_report_pfn(s->e.pfn);
 	fmi_eq(text_value(report, "adopted"), 1, "adopted");
@@ -118,11 +119,16 @@ static void shared_at_odd_places(struct fmi_scene *s)
 	}
 }
 
+static long long most(long long a, long long b)
+{
+	return a > b ? a : b;
+}
+
 /* Switched on in the middle: nothing may be missed, and nothing taken twice. */
 static void in_a_storm(struct fmi_scene *s)
 {
 	const int rounds = fmi_test_all() ? 100 : 6;
-	long long adopted = 0, stops = 0;
+	long long adopted = 0, stops = 0, held = 0, stopped = 0;
 
 	fmi_assert(fmi_write("reset", "stats") > 0, "reset");
 	scan_switch("0");
@@ -136,6 +142,8 @@ static void in_a_storm(struct fmi_scene *s)
 		fmi_covered();
 		adopted += fmi_stat("adopted");
 		stops += scan_number("stops");
+		held = most(held, scan_number("longest_mmap_lock_us"));
+		stopped = most(stopped, scan_number("longest_stop_us"));
 		fmi_audit("all");
 		if (!fmi_stat("blind_calls"))
 			fmi_eq(fmi_stat("lost"), 0, "lost");
@@ -148,7 +156,9 @@ static void in_a_storm(struct fmi_scene *s)
 	storm_pause();
 	fmi_assert(fmi_covered() > 0, "nothing is tracked");
 	fmi_audit("all");
-	fmi_note("%lld folios adopted, machine stopped %lld times", adopted, stops);
+	fmi_note("%lld folios adopted, machine stopped %lld times for at most %lld us",
+		 adopted, stops, stopped);
+	fmi_note("an mmap lock was held for at most %lld us", held);
 	fmi_assert(adopted > 0, "nothing was adopted");
 	/* What is known already is found again. */
 	fmi_assert(fmi_write("scan", "1") > 0, "scan");
@@ -304,6 +314,7 @@ static void never_quiet(struct fmi_scene *s)
 {
 	volatile struct flutter *f = mmap(NULL, pgsz, PROT_READ | PROT_WRITE,
 					  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	long long longest = 0;
 	const char *report;
 	int stops = 0;
 
@@ -326,6 +337,7 @@ static void never_quiet(struct fmi_scene *s)
 		scan_switch("1");
 		scan_ended("done");
 		stops = (int)scan_number("stops");
+		longest = scan_number("longest_stop_us");
 		fmi_eq(scan_number("unseen_mm"), 0, "unseen_mm");
 		report = fmi_report_pfn(s->e.pfn);
 		fmi_assert(report, "not tracked");
@@ -338,6 +350,7 @@ static void never_quiet(struct fmi_scene *s)
 		scan_switch("0");
 	}
 	fmi_assert(stops > 0, "the machine was never stopped");
+	fmi_assert(longest > 0, "it was stopped for no time");
 	scan_switch("1");
 	s_check(s, "once more");
 }

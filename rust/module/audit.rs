@@ -149,6 +149,8 @@ pub(crate) struct Audit {
     pub(crate) pid: Option<i32>,
     /// MMs walked.
     pub(crate) mms: u64,
+    /// Runs of [`STEP_TABLES`] page tables that were walked.
+    pub(crate) steps: u64,
     /// Page-table entries of large folios looked at.
     pub(crate) mappings: u64,
     /// Those of folios that are not tracked.
@@ -318,6 +320,7 @@ impl Audit {
                     .walk(&mut visitor);
                 addr = end;
                 steps += 1;
+                self.steps += 1;
             }
             addr = vma.end;
         }

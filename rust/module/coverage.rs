@@ -16,6 +16,7 @@ use fmi_model::{
 
 use crate::{
     class,
+    env::now_ns,
     mm::{
         MmStruct,
         ReadGuard, //
@@ -63,6 +64,10 @@ pub(crate) struct Untracked {
 pub(crate) struct Coverage {
     /// MMs that were walked.
     pub(crate) mms: u64,
+    /// Runs of [`STEP_TABLES`] page tables that were walked.
+    pub(crate) steps: u64,
+    /// The longest that an mmap lock was held, in nanoseconds.
+    pub(crate) longest_lock: u64,
     /// Large rmappable folios that were found.
     pub(crate) found: u64,
     /// Those that are tracked.
@@ -109,7 +114,11 @@ impl Coverage {
         let mut next = Some(0);
         while let Some(addr) = next {
             pause()?;
-            next = self.walk_some(tracker, &mm.read_lock_killable()?, addr);
+            let guard = mm.read_lock_killable()?;
+            let start = now_ns();
+            next = self.walk_some(tracker, &guard, addr);
+            let took = now_ns().saturating_sub(start);
+            self.longest_lock = self.longest_lock.max(took);
         }
         Ok(())
     }
@@ -145,6 +154,7 @@ impl Coverage {
                     .walk(&mut lookup);
                 addr = end;
                 steps += 1;
+                self.steps += 1;
             }
             addr = vma.end;
         }

@@ -37,6 +37,7 @@ mod known;
 
 use crate::{
     coverage::Coverage,
+    env::now_ns,
     hook::args::Vma,
     mm::{
         MmStruct,
@@ -150,6 +151,16 @@ pub(crate) struct Numbers {
     pub(crate) stops: u64,
     /// Folios given up because some MM was not seen.
     pub(crate) unseen: u64,
+    /// The longest that an mmap lock was held, in nanoseconds.
+    pub(crate) longest_lock: u64,
+    /// The longest that we kept the machine stopped, in nanoseconds.
+    pub(crate) longest_stop: u64,
+}
+
+/// Keeps the longest time since `start`; there is one that scans.
+fn raise(most: &Atomic<u64>, start: u64) {
+    let took = now_ns().saturating_sub(start);
+    most.store(most.load(Relaxed).max(took), Relaxed);
 }
 
 /// The scan.
@@ -169,6 +180,8 @@ pub(crate) struct Scan {
     tables: Atomic<u64>,
     stops: Atomic<u64>,
     unseen: Atomic<u64>,
+    longest_lock: Atomic<u64>,
+    longest_stop: Atomic<u64>,
 }
 
 impl Scan {
@@ -186,6 +199,8 @@ impl Scan {
             tables: Atomic::new(0),
             stops: Atomic::new(0),
             unseen: Atomic::new(0),
+            longest_lock: Atomic::new(0),
+            longest_stop: Atomic::new(0),
         })
     }
 
@@ -211,6 +226,8 @@ impl Scan {
             tables: self.tables.load(Relaxed),
             stops: self.stops.load(Relaxed),
             unseen: self.unseen.load(Relaxed),
+            longest_lock: self.longest_lock.load(Relaxed),
+            longest_stop: self.longest_stop.load(Relaxed),
         }
     }
 
@@ -241,6 +258,8 @@ impl Scan {
             &self.tables,
             &self.stops,
             &self.unseen,
+            &self.longest_lock,
+            &self.longest_stop,
         ] {
             number.store(0, Relaxed);
         }
@@ -368,8 +387,10 @@ impl Walker<'_> {
                 return Ok(true);
             }
             let guard = mm.read_lock_killable()?;
+            let start = now_ns();
             let mut budget = BUDGET;
             let end = self.some_vmas(&guard, &mut addr, &mut budget);
+            raise(&self.scan.longest_lock, start);
             let used = BUDGET.saturating_sub(budget);
             self.scan.tables.fetch_add(used.into(), Relaxed);
             if end {
@@ -528,11 +549,13 @@ impl Walker<'_> {
                 pause()?;
                 self.scan.stops.fetch_add(1, Relaxed);
                 quiesce::while_stopped(&|| {
+                    let start = now_ns();
                     let env = self.tracker.env();
                     for pfn in some.iter().copied() {
                         let table = &self.tracker.table;
                         table.with(pfn, |shard| shard.adopt(pfn, true, &env));
                     }
+                    raise(&self.scan.longest_stop, start);
                 })?;
             }
         }

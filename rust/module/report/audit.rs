@@ -63,6 +63,7 @@ fn show_audit(audit: &Audit, m: &SeqFile) {
     }
     for (name, value) in [
         ("mms", audit.mms),
+        ("steps", audit.steps),
         ("mappings", audit.mappings),
         ("untracked_mappings", audit.untracked),
         ("records", audit.records),

@@ -83,12 +83,20 @@ impl File<Control> for ScanFile {
             ("page_tables", numbers.tables),
             ("stops", numbers.stops),
             ("unseen_mm", numbers.unseen),
+            ("longest_mmap_lock_us", numbers.longest_lock.div_ceil(1000)),
+            ("longest_stop_us", numbers.longest_stop.div_ceil(1000)),
         ] {
             seq_print!(m, "{name}: {value}\n");
         }
         scan.with_coverage(|found| {
             let Some(found) = found else { return };
-            seq_print!(m, "coverage_mms: {}\n", found.mms);
+            for (name, value) in [
+                ("mms", found.mms),
+                ("steps", found.steps),
+                ("longest_mmap_lock_us", found.longest_lock.div_ceil(1000)),
+            ] {
+                seq_print!(m, "coverage_{name}: {value}\n");
+            }
             coverage(m, found);
             for folio in found.list.iter() {
                 seq_print!(
