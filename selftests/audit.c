@@ -160,14 +160,15 @@ static long long covered_in(void)
 {
 	fmi_assert(fmi_covered() > 0, "nothing is tracked");
 	fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "cannot read scan");
+	fmi_assert(text_value(text, "coverage_steps") > 0, "looked in no step");
 	return text_value(text, "coverage_steps");
 }
 
 /* Address space that is only reserved costs nothing, however much it is; all else is seen. */
 static void passes_over_a_reservation(struct fmi_scene *s)
 {
-	/* A page table for each 2 MiB of the GiB where a page is mapped, four in a step. */
-	const long long few = 512 / 4 + 8;
+	/* All page tables below the table of PMDs that has the one of a page, four in a step. */
+	const long long few = (long long)pgsz / 8 / 4 + 8;
 	const unsigned long len = 1UL << 46;
 	long long mappings, steps, coverage_steps;
 	void *mem;

@@ -12,6 +12,7 @@
 #include <linux/pgtable.h>
 #include <linux/userfaultfd_k.h>
 #include "asker.h"
+#include "first.h"
 
 /**
  * fmi_asked_folio - tell a folio that may be tracked
@@ -106,6 +107,29 @@ static bool asked_page(struct page *page, const struct vm_area_struct *vma,
 	return true;
 }
 
+/* What has no struct page is special. Most pages are small: no more is asked of them. */
+static __always_inline bool maps_large(pte_t pte)
+{
+	BUILD_BUG_ON(!IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL));
+	return pte_present(pte) && !pte_special(pte) && PageCompound(pte_page(pte));
+}
+
+static unsigned long wp_ip __read_mostly;
+
+void fmi_wp_is_at(unsigned long ip)
+{
+	WRITE_ONCE(wp_ip, ip);
+}
+
+notrace void fmi_first_ask(unsigned long ip, unsigned long parent_ip,
+			   struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	const struct vm_fault *vmf = (void *)ftrace_regs_get_argument(fregs, 0);
+
+	if (ip != READ_ONCE(wp_ip) || maps_large(vmf->orig_pte))
+		fmi_pass_on(ip, parent_ip, ops, fregs);
+}
+
 /**
  * fmi_fault_pte - the page that a write or unshare fault found write-protected
  * @vmf: argument of do_wp_page()
@@ -121,9 +145,7 @@ bool fmi_fault_pte(const struct vm_fault *vmf, struct fmi_asked *asked)
 	const struct vm_area_struct *vma = vmf->vma;
 	pte_t pte = vmf->orig_pte;
 
-	BUILD_BUG_ON(!IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL));
-	/* What has no struct page is special. Most pages are small: no more is asked of them. */
-	if (!pte_present(pte) || pte_special(pte) || !PageCompound(pte_page(pte)))
+	if (!maps_large(pte))
 		return false;
 	if (vma->vm_flags & (VM_SHARED | VM_MAYSHARE | VM_PFNMAP))
 		return false;

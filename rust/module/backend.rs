@@ -227,7 +227,7 @@ impl Hooks {
         } else {
             Some(entry::Registration::new(
                 tracker.ask_sites().ips(),
-                Arc::new(AskHook(tracker.clone()), GFP_KERNEL)?,
+                Arc::new(AskHook::new(tracker.clone()), GFP_KERNEL)?,
             )?)
         };
         Ok(Self {

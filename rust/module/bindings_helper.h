@@ -11,6 +11,7 @@
 #include "census.h"
 #include "operation.h"
 #include "faults.h"
+#include "first.h"
 #include "measure.h"
 #include "procwalk.h"
 #include "disagree.h"

@@ -18,6 +18,7 @@
 #include <linux/sched/task.h>
 #include "compat.h"
 #include "faults.h"
+#include "first.h"
 #include "shims.h"
 
 /* === Geometry === */
@@ -67,20 +68,15 @@ unsigned long fmi_ret(struct ftrace_regs *fregs)
 
 static DEFINE_PER_CPU(u64 [FMI_NR_CLASSES], fmi_class_events);
 
-/**
- * fmi_arg_large_folio - the folio that an rmap function was called with
- * @fregs: registers at its entry
- *
- * Return: the folio, or NULL after counting it if it is an order-0 folio.
- */
-struct folio *fmi_arg_large_folio(struct ftrace_regs *fregs)
+notrace void fmi_first_rmap(unsigned long ip, unsigned long parent_ip,
+			    struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	struct folio *folio = (struct folio *)ftrace_regs_get_argument(fregs, 0);
+	const struct folio *folio = (void *)ftrace_regs_get_argument(fregs, 0);
 
 	if (folio_test_large(folio))
-		return folio;
-	this_cpu_inc(fmi_class_events[FMI_CLASS_SMALL]);
-	return NULL;
+		fmi_pass_on(ip, parent_ip, ops, fregs);
+	else
+		this_cpu_inc(fmi_class_events[FMI_CLASS_SMALL]);
 }
 
 /* The @n-th address of a registered fprobe, as ftrace has it. */

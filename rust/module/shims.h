@@ -124,7 +124,6 @@ unsigned long fmi_totalram_pages(void);
 unsigned long fmi_arg(struct ftrace_regs *fregs, unsigned int n);
 void fmi_rmap_args(struct ftrace_regs *fregs, unsigned long *args);
 unsigned long fmi_ret(struct ftrace_regs *fregs);
-struct folio *fmi_arg_large_folio(struct ftrace_regs *fregs);
 void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
 		      struct vm_area_struct *vma, unsigned long addr,
 		      bool new_anon, struct fmi_site *site);

@@ -559,17 +559,18 @@ fn call_of(op: Op, site: &Site, vma: &Vma<'_>) -> Call {
 pub(crate) struct RmapHook(pub(crate) Arc<Tracker>);
 
 impl entry::Handler for RmapHook {
+    const FIRST: entry::First = if cfg!(fmi_nothing) {
+        entry::First::Nothing
+    } else {
+        entry::First::Rmap
+    };
+
     #[inline]
     fn entry(&self, ip: usize, caller: usize, args: Args<'_>) {
-        if cfg!(fmi_nothing) {
+        if cfg!(fmi_nothing) || !self.0.armed() {
             return;
         }
-        let Some(folio) = args.large_folio() else {
-            return;
-        };
-        if !self.0.armed() {
-            return;
-        }
+        let folio = args.folio();
         match self.0.rmap_sites.lookup(ip).and_then(RmapFunction::at) {
             Some(function) => {
                 let _timer = measure::step(Step::Rmap);

@@ -22,6 +22,12 @@
 #define USER_END TASK_SIZE_MAX
 #endif
 
+/*
+ * Bits of an entry that are those of the pfn, whatever the size of a physical address. All others
+ * have to be equal: flags, and what else belongs to the pfn there.
+ */
+#define PFN_BITS GENMASK_ULL(45, PAGE_SHIFT)
+
 static void mark(const struct fmi_walk *w, unsigned long start, unsigned long end)
 {
 	if (w->mark)
@@ -51,6 +57,12 @@ static void emit(const struct fmi_walk *w, struct page *page, unsigned int nr,
 			  w->all, &site);
 	if (site.class != FMI_CLASS_SMALL)
 		w->leaf(w->ctx, va, &site);
+}
+
+/* Whether the pfn of an entry is not kept inverted, as x86-64 does without access rights. */
+static __always_inline bool is_upright(pte_t pte)
+{
+	return pte_present(pte) && pte_val(pte_advance_pfn(pte, 1)) - pte_val(pte) == PAGE_SIZE;
 }
 
 /*
@@ -98,20 +110,37 @@ void fmi_pte_batches(const pte_t *ptep, unsigned long addr, unsigned long end,
 				   unsigned long va),
 		     void *ctx)
 {
-	while (addr != end) {
-		pte_t pte = ptep_get((pte_t *)ptep);
-		struct page *page = pte_mapped_page(pte);
-		unsigned int nr;
+	struct page *known_page = NULL;
+	pteval_t known = 0;
 
-		if (!page || !PageCompound(page)) {
-			addr += PAGE_SIZE;
-			ptep++;
+	/* Its struct page is as far from another one as the pfn is. */
+	BUILD_BUG_ON(!IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
+	for (; addr != end; addr += PAGE_SIZE, ptep++) {
+		pte_t pte = ptep_get((pte_t *)ptep);
+		struct page *page;
+		unsigned int nr;
+		pteval_t val;
+
+		if (pte_none(pte))
 			continue;
+		val = pte_val(pte);
+		/* Most entries differ from an earlier one in the pfn only. */
+		if (!((val ^ known) & ~PFN_BITS) && known_page) {
+			page = known_page + ((s64)(val - known) >> PAGE_SHIFT);
+			VM_WARN_ON_ONCE(page != pte_page(pte));
+		} else {
+			page = pte_mapped_page(pte);
+			if (page && is_upright(pte)) {
+				known = val;
+				known_page = page;
+			}
 		}
+		if (!page || !PageCompound(page))
+			continue;
 		nr = run_of(ptep, pte, page, (end - addr) >> PAGE_SHIFT);
 		batch(ctx, page, nr, addr);
-		addr += nr * PAGE_SIZE;
-		ptep += nr;
+		addr += (nr - 1) * PAGE_SIZE;
+		ptep += nr - 1;
 	}
 }
 

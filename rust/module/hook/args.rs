@@ -69,15 +69,13 @@ impl<'a> Args<'a> {
         unsafe { raw::fmi_ret(self.0) }
     }
 
-    /// Returns the folio of an rmap call, or `None` (and counts it) if it is an order-0 folio.
+    /// Returns the folio of an rmap call.
     ///
     /// Only for functions of [`RmapFunction::NAMES`]: all of them have the folio as first argument.
     #[inline]
-    pub(crate) fn large_folio(&self) -> Option<Folio<'a>> {
-        // SAFETY: The pointer is valid by the type invariant; the first argument is a folio.
-        let folio = unsafe { raw::fmi_arg_large_folio(self.0) };
+    pub(crate) fn folio(&self) -> Folio<'a> {
         // INVARIANT: The caller of an rmap function holds a reference to its folio.
-        (!folio.is_null()).then_some(Folio(folio, PhantomData))
+        Folio(self.get(0) as *mut bindings::folio, PhantomData)
     }
 }
 

@@ -23,6 +23,12 @@ pub(crate) fn irqs_off() -> bool {
     unsafe { raw::fmi_irqs_off() }
 }
 
+/// Says where `do_wp_page()` is, before it is hooked; 0 if it is not.
+pub(crate) fn wp_is_at(ip: usize) {
+    // SAFETY: May be called in any context.
+    unsafe { raw::fmi_wp_is_at(ip) }
+}
+
 /// Reads what the function `asker` asks; `None` if it does not ask in this call, or not about a
 /// folio that may be tracked.
 ///

@@ -37,8 +37,32 @@ use crate::raw;
 /// A hook could not be removed: the module must not go.
 static LEFT: Atomic<bool> = Atomic::new(false);
 
+/// What ftrace calls instead of the handler: C code that knows at once of most calls that there is nothing to
+/// do, and passes on all others, with the arguments that it got (`first.h`).
+pub(crate) enum First {
+    /// The handler itself.
+    Nothing,
+    /// For rmap functions: only calls on large folios are passed on, all others are counted.
+    Rmap,
+    /// For functions that ask: of `do_wp_page()`, only faults on pages of large folios are passed on.
+    Ask,
+}
+
+impl First {
+    const fn callback(self) -> bindings::ftrace_func_t {
+        match self {
+            Self::Nothing => None,
+            Self::Rmap => Some(raw::fmi_first_rmap),
+            Self::Ask => Some(raw::fmi_first_ask),
+        }
+    }
+}
+
 /// What an entry hook does.
 pub(crate) trait Handler: Send + Sync + 'static {
+    /// What comes before the handler.
+    const FIRST: First = First::Nothing;
+
     /// Runs when a hooked function is entered.
     ///
     /// `ip` is in the hooked function, `caller` is where it was called from. The context is that of
@@ -65,7 +89,8 @@ struct Inner<T: Handler> {
 ///
 /// # Invariants
 ///
-/// `ops` is registered with [`Inner::callback`] and does not move. The box is there until it is dropped.
+/// `ops` is registered with [`Inner::callback`], or with what passes calls on to it ([`First`]), and does not
+/// move. The box is there until it is dropped.
 pub(crate) struct Registration<T: Handler>(Option<Pin<KBox<Inner<T>>>>);
 
 // SAFETY: A hook may be unregistered from any thread.
@@ -146,7 +171,8 @@ impl<T: Handler> Inner<T> {
             ip,
             ops <- Opaque::try_ffi_init(|slot: *mut bindings::ftrace_ops| {
                 let ops = bindings::ftrace_ops {
-                    func: Some(Self::callback),
+                    func: T::FIRST.callback().or(Some(Self::callback)),
+                    private: Self::callback as *mut c_void,
                     flags: bindings::FTRACE_OPS_FL_PERMANENT as usize,
                     ..pin_init::zeroed()
                 };
@@ -168,7 +194,8 @@ impl<T: Handler> Inner<T> {
 
     /// # Safety
     ///
-    /// `ops` must be that of a live `Inner<T>`, and `fregs` must be valid.
+    /// `ops` must be that of a live `Inner<T>`, and `fregs` must be valid: as ftrace passes them, directly or
+    /// through a function of [`First`].
     unsafe extern "C" fn callback(
         ip: c_ulong,
         parent_ip: c_ulong,

@@ -20,9 +20,20 @@ use crate::hook::{
 };
 
 /// Entry hooks on the functions that ask.
-pub(crate) struct AskHook(pub(crate) Arc<Tracker>);
+pub(crate) struct AskHook(Arc<Tracker>);
+
+impl AskHook {
+    /// Creates the handler; the hook on `do_wp_page()` is the one of the tracker's functions.
+    pub(crate) fn new(tracker: Arc<Tracker>) -> Self {
+        let ips = tracker.ask_sites.ips();
+        asker::wp_is_at(ips.get(Asker::WpPte.index()).copied().unwrap_or(0));
+        Self(tracker)
+    }
+}
 
 impl entry::Handler for AskHook {
+    const FIRST: entry::First = entry::First::Ask;
+
     #[inline]
     fn entry(&self, ip: usize, _caller: usize, args: Args<'_>) {
         let tracker = &*self.0;
