@@ -34,6 +34,17 @@ static void mark(const struct fmi_walk *w, unsigned long start, unsigned long en
 		w->mark(w->ctx, start, end);
 }
 
+/*
+ * An entry as it is. ptep_get() of arm64 reads all entries of a contiguous block, for each of them,
+ * to know whether one is young or dirty; what an entry maps it says itself.
+ *
+ * Context: under the PTL.
+ */
+static __always_inline pte_t read_entry(const pte_t *ptep)
+{
+	return READ_ONCE(*ptep);
+}
+
 static __always_inline struct page *pte_mapped_page(pte_t pte)
 {
 	if (pte_present(pte))
@@ -83,7 +94,7 @@ static noinline unsigned int run_of(const pte_t *ptep, pte_t pte, struct page *p
 	if (pte_present(pte))
 		step = pte_val(pte_advance_pfn(pte, 1)) - expected;
 	for (; nr < max; nr++) {
-		pte_t next = ptep_get((pte_t *)ptep + nr);
+		pte_t next = read_entry(ptep + nr);
 
 		expected += step;
 		if (step && pte_val(next) == expected)
@@ -116,7 +127,7 @@ void fmi_pte_batches(const pte_t *ptep, unsigned long addr, unsigned long end,
 	/* Its struct page is as far from another one as the pfn is. */
 	BUILD_BUG_ON(!IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
 	for (; addr != end; addr += PAGE_SIZE, ptep++) {
-		pte_t pte = ptep_get((pte_t *)ptep);
+		pte_t pte = read_entry(ptep);
 		struct page *page;
 		unsigned int nr;
 		pteval_t val;
