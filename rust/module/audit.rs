@@ -29,7 +29,10 @@ use crate::{
         Verdict, //
     },
     class,
-    env::now_ns,
+    env::{
+        longest,
+        now_ns, //
+    },
     mm::{
         MmRef,
         MmStruct,
@@ -120,11 +123,6 @@ impl Held {
             shard: self.shard.max(other.shard),
         }
     }
-}
-
-/// Keeps the longest time since `start`.
-fn longest(most: &mut u64, start: u64) {
-    *most = (*most).max(now_ns().saturating_sub(start));
 }
 
 /// Calls `f` with the shard of a folio, as `Table::with()` does, and takes the time.

@@ -16,7 +16,10 @@ use fmi_model::{
 
 use crate::{
     class,
-    env::now_ns,
+    env::{
+        longest,
+        now_ns, //
+    },
     mm::{
         MmStruct,
         ReadGuard, //
@@ -117,8 +120,7 @@ impl Coverage {
             let guard = mm.read_lock_killable()?;
             let start = now_ns();
             next = self.walk_some(tracker, &guard, addr);
-            let took = now_ns().saturating_sub(start);
-            self.longest_lock = self.longest_lock.max(took);
+            longest(&mut self.longest_lock, start);
         }
         Ok(())
     }

@@ -79,6 +79,11 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { bindings::ktime_get_mono_fast_ns() }
 }
 
+/// Keeps the longest time since `start`.
+pub(crate) fn longest(most: &mut u64, start: u64) {
+    *most = (*most).max(now_ns().saturating_sub(start));
+}
+
 impl Env for KernelEnv<'_> {
     #[inline]
     fn now(&self) -> u64 {

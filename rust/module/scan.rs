@@ -37,7 +37,10 @@ mod known;
 
 use crate::{
     coverage::Coverage,
-    env::now_ns,
+    env::{
+        longest,
+        now_ns, //
+    },
     hook::args::Vma,
     mm::{
         MmStruct,
@@ -159,8 +162,9 @@ pub(crate) struct Numbers {
 
 /// Keeps the longest time since `start`; there is one that scans.
 fn raise(most: &Atomic<u64>, start: u64) {
-    let took = now_ns().saturating_sub(start);
-    most.store(most.load(Relaxed).max(took), Relaxed);
+    let mut ns = most.load(Relaxed);
+    longest(&mut ns, start);
+    most.store(ns, Relaxed);
 }
 
 /// The scan.
