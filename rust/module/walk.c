@@ -70,10 +70,50 @@ static void emit(const struct fmi_walk *w, struct page *page, unsigned int nr,
 		w->leaf(w->ctx, va, &site);
 }
 
+/*
+ * By how much the entry of the next page differs from one that maps a page of a folio, in memory;
+ * 0 if that is not known. A guest of Xen keeps other frames there than pte_val() says. Inside a
+ * folio nothing is carried out of the bits that differ from page to page.
+ */
+static __always_inline pteval_t step_of(pte_t pte)
+{
+	if (!pte_present(pte) || pte_val(pte) != pte.pte)
+		return 0;
+	return pte_val(pte_advance_pfn(pte, 1)) - pte.pte;
+}
+
 /* Whether the pfn of an entry is not kept inverted, as x86-64 does without access rights. */
 static __always_inline bool is_upright(pte_t pte)
 {
-	return pte_present(pte) && pte_val(pte_advance_pfn(pte, 1)) - pte_val(pte) == PAGE_SIZE;
+	return step_of(pte) == PAGE_SIZE;
+}
+
+/*
+ * How many entries from @ptep on, at most @max, have the values @val, @val + @step, and so on.
+ * Four at a time: the loop costs as much as an entry.
+ */
+static __always_inline unsigned int nr_alike(const pte_t *ptep, pteval_t val, pteval_t step,
+					     unsigned int max)
+{
+	const pte_t *at = ptep, *end = ptep + max;
+
+	for (; end - at >= 4; at += 4) {
+		if (read_entry(at).pte != val)
+			return at - ptep;
+		val += step;
+		if (read_entry(at + 1).pte != val)
+			return at + 1 - ptep;
+		val += step;
+		if (read_entry(at + 2).pte != val)
+			return at + 2 - ptep;
+		val += step;
+		if (read_entry(at + 3).pte != val)
+			return at + 3 - ptep;
+		val += step;
+	}
+	for (; at != end && read_entry(at).pte == val; at++)
+		val += step;
+	return at - ptep;
 }
 
 /*
@@ -85,21 +125,18 @@ static noinline unsigned int run_of(const pte_t *ptep, pte_t pte, struct page *p
 {
 	struct folio *folio = page_folio(page);
 	unsigned long left = folio_nr_pages(folio) - folio_page_idx(folio, page);
-	pteval_t expected = pte_val(pte), step = 0;
+	pteval_t step = step_of(pte);
 	unsigned int nr = 1;
 
 	if (max > left)
 		max = left;
-	/* Inside a folio nothing is carried out of the bits that differ from page to page. */
-	if (pte_present(pte))
-		step = pte_val(pte_advance_pfn(pte, 1)) - expected;
 	for (; nr < max; nr++) {
-		pte_t next = read_entry(ptep + nr);
-
-		expected += step;
-		if (step && pte_val(next) == expected)
-			continue;
-		if (pte_mapped_page(next) != page + nr)
+		if (step) {
+			nr += nr_alike(ptep + nr, pte.pte + nr * step, step, max - nr);
+			if (nr == max)
+				break;
+		}
+		if (pte_mapped_page(read_entry(ptep + nr)) != page + nr)
 			break;
 	}
 	return nr;
@@ -121,36 +158,38 @@ void fmi_pte_batches(const pte_t *ptep, unsigned long addr, unsigned long end,
 				   unsigned long va),
 		     void *ctx)
 {
+	const pte_t *const end_ptep = ptep + ((end - addr) >> PAGE_SHIFT);
+	const pte_t *const first = ptep;
+	/* Beside those of the pfn no entry has all bits set: special, of every cache and key. */
+	pteval_t known = ~0ULL;
 	struct page *known_page = NULL;
-	pteval_t known = 0;
 
 	/* Its struct page is as far from another one as the pfn is. */
 	BUILD_BUG_ON(!IS_ENABLED(CONFIG_SPARSEMEM_VMEMMAP));
-	for (; addr != end; addr += PAGE_SIZE, ptep++) {
+	for (; ptep != end_ptep; ptep++) {
 		pte_t pte = read_entry(ptep);
 		struct page *page;
 		unsigned int nr;
-		pteval_t val;
 
 		if (pte_none(pte))
 			continue;
-		val = pte_val(pte);
 		/* Most entries differ from an earlier one in the pfn only. */
-		if (!((val ^ known) & ~PFN_BITS) && known_page) {
-			page = known_page + ((s64)(val - known) >> PAGE_SHIFT);
+		if (!((pte.pte ^ known) & ~PFN_BITS)) {
+			page = known_page + ((s64)(pte.pte - known) >> PAGE_SHIFT);
 			VM_WARN_ON_ONCE(page != pte_page(pte));
 		} else {
 			page = pte_mapped_page(pte);
-			if (page && is_upright(pte)) {
-				known = val;
+			if (!page)
+				continue;
+			if (is_upright(pte)) {
+				known = pte.pte;
 				known_page = page;
 			}
 		}
-		if (!page || !PageCompound(page))
+		if (!PageCompound(page))
 			continue;
-		nr = run_of(ptep, pte, page, (end - addr) >> PAGE_SHIFT);
-		batch(ctx, page, nr, addr);
-		addr += (nr - 1) * PAGE_SIZE;
+		nr = run_of(ptep, pte, page, end_ptep - ptep);
+		batch(ctx, page, nr, addr + (ptep - first) * PAGE_SIZE);
 		ptep += nr - 1;
 	}
 }
