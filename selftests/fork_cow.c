@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Copy on write after fork: who writes, who exits first, three generations, private files. */
+#include <stdio.h>
 #include <sys/mman.h>
 
 #include "fmi_ksft.h"
@@ -223,6 +224,68 @@ static void guarded_file(struct fmi_scene *s)
 	s_check(s, "child gone");
 }
 
+/* PTEs also for a folio of a PMD: a VMA ends behind the first page, for a moment. */
+static void map_by_ptes(struct fmi_scene *s)
+{
+	p_mprotect(1, s->va, pgsz, PROT_READ);
+	ex_vma_split(&s->e, 1, s_page(s, 1));
+	ex_split(&s->e, 1, s->va, pgsz);
+	p_mprotect(1, s->va, pgsz, PROT_READ | PROT_WRITE);
+	ex_vma_merge(&s->e, 1, s_page(s, 1));
+	s_check(s, "mapped by PTEs");
+}
+
+/* What a fork and a move copy is seen in page tables: here entries of one folio are not alike. */
+static void entries_that_differ(struct fmi_scene *s)
+{
+	const unsigned long to = s->arena + 12 * pmd_size + pgsz;
+	char path[64];
+
+	s_populate(s);
+	map_by_ptes(s);
+	snprintf(path, sizeof(path), "/proc/%d/clear_refs", p_pid(1));
+	fmi_assert(write_text(path, "1") > 0, "clear_refs");
+	/* Not young, young, dirty, in runs of one to seven pages. */
+	for (unsigned long i = 0, run = 1; i < s->nr; i += run, run = run % 7 + 1) {
+		if (run % 3 == 1)
+			p_read(1, s_page(s, i), run < s->nr - i ? run : s->nr - i);
+		if (run % 3 == 2)
+			p_write(1, s_page(s, i), run < s->nr - i ? run : s->nr - i);
+	}
+	s_check(s, "written here and there");
+	s_fork(s, 1, 2);
+	s_check(s, "forked");
+	s_cow(s, 2, 1);
+	s_cow(s, 2, s->nr - 2);
+	s_check(s, "the child has two pages of its own");
+	p_fork(2, 3);
+	ex_fork(&s->e, 2, 3);
+	s_check(s, "the child forked");
+	p_mremap(1, s->va, s->size, to, 0);
+	ex_move(&s->e, 1, s->va, s->size, to);
+	s_check(s, "moved by a page");
+}
+
+/* On x86-64 the frame number of an entry that gives no access is kept inverted. */
+static void no_access(struct fmi_scene *s)
+{
+	const unsigned long to = s->arena + 12 * pmd_size + pgsz;
+
+	s_populate(s);
+	map_by_ptes(s);
+	p_mprotect(1, s->va, s->size, PROT_NONE);
+	s_check(s, "no access");
+	s_fork(s, 1, 2);
+	s_check(s, "forked");
+	p_mremap(1, s->va, s->size, to, 0);
+	ex_move(&s->e, 1, s->va, s->size, to);
+	s_check(s, "moved by a page");
+	p_mprotect(2, s->va, s->size, PROT_READ | PROT_WRITE);
+	s_check(s, "access again");
+	s_cow(s, 2, 0);
+	s_check(s, "the child wrote");
+}
+
 static const struct fmi_test tests[] = {
 	{ "fork_shares_every_page", fork_shares_every_page, ON_ANON },
 	{ "parent_writes", parent_writes, ON_ANON },
@@ -233,6 +296,8 @@ static const struct fmi_test tests[] = {
 	{ "child_exits_first", child_exits_first, ON_ANON },
 	{ "three_generations", three_generations, ON_ANON },
 	{ "fork_after_partial_unmap", fork_after_partial_unmap, ON_ANON },
+	{ "entries_that_differ", entries_that_differ, ON_ANON },
+	{ "no_access", no_access, ON_ANON },
 	{ "private_zero", private_zero, ON_ANON },
 	{ "private_file", private_file, ON_SHMEM | ON_FILE },
 	{ "shared_file", shared_file, ON_SHMEM | ON_FILE },
