@@ -33,6 +33,7 @@ static struct setting {
 	{ .path = "/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", .off = "1000" },
 	{ .path = "/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", .off = "1000" },
 	{ .path = "/proc/sys/vm/compaction_proactiveness", .off = "0" },
+	{ .path = "/proc/sys/vm/percpu_pagelist_high_fraction", .off = "0" },
 };
 
 static struct size {
