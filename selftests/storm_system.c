@@ -94,10 +94,53 @@ static bool op_swapoff(struct storm_worker *w)
 	return done;
 }
 
+/* A counter of the machine; 0 if the kernel does not have it. */
+static long long machine_count(const char *name)
+{
+	static char text[1 << 16];
+	const size_t len = strlen(name);
+
+	if (read_text("/proc/vmstat", text, sizeof(text)) <= 0)
+		return 0;
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, name, len) && line[len] == ' ')
+			return strtoll(line + len, NULL, 10);
+	}
+	return 0;
+}
+
+/* It does nothing if nothing can be moved. */
 static bool op_compact(struct storm_worker *w)
 {
+	long long before;
+
 	storm_sleep(500 + storm_rnd(w, 1000));
-	return write_text("/proc/sys/vm/compact_memory", "1") > 0;
+	before = machine_count("compact_isolated");
+	return write_text("/proc/sys/vm/compact_memory", "1") > 0 &&
+	       machine_count("compact_isolated") > before;
+}
+
+static long long number(const char *path)
+{
+	char text[32];
+
+	return read_text(path, text, sizeof(text)) > 0 ? strtoll(text, NULL, 10) : 0;
+}
+
+static bool has_khugepaged(void)
+{
+	return access(KHUGEPAGED_DIR "pages_collapsed", R_OK) == 0;
+}
+
+/* It works all the time; here it is watched. */
+static bool op_khugepaged(struct storm_worker *w)
+{
+	const char *path = KHUGEPAGED_DIR "pages_collapsed";
+	long long before = number(path);
+
+	storm_sleep(500 + storm_rnd(w, 500));
+	return number(path) > before;
 }
 
 /* Merges go on all the time; here all of them are undone. */
@@ -108,7 +151,8 @@ static bool op_unmerge(struct storm_worker *w)
 	storm_sleep(2000 + storm_rnd(w, 3000));
 	if (storm_stopping())
 		return false;
-	done = write_text(KSM_DIR "run", "2") > 0;
+	done = number(KSM_DIR "pages_sharing") > 0;
+	done &= write_text(KSM_DIR "run", "2") > 0;
 	write_text(KSM_DIR "run", "1");
 	return done;
 }
@@ -188,18 +232,6 @@ static bool can_reclaim(void)
 	return *swap_device && access(RECLAIM, W_OK) == 0;
 }
 
-/* Pages that were taken because somebody asked for it; 0 if the kernel does not say. */
-static long long stolen(void)
-{
-	static char text[1 << 16];
-	const char *line;
-
-	if (read_text("/proc/vmstat", text, sizeof(text)) <= 0)
-		return 0;
-	line = strstr(text, "\npgsteal_proactive ");
-	return line ? strtoll(strchr(line, ' '), NULL, 10) : 0;
-}
-
 /* Everybody is short of memory: the kernel takes what was not used lately from whom it likes. */
 static bool op_reclaim(struct storm_worker *w)
 {
@@ -210,15 +242,16 @@ static bool op_reclaim(struct storm_worker *w)
 	if (storm_stopping())
 		return false;
 	snprintf(text, sizeof(text), "%luK", (1 + storm_rnd(w, 16)) * pmd_size / 2048);
-	before = stolen();
+	before = machine_count("pgsteal_proactive");
 	/* It may fail because there is not as much as that. */
-	return write_text(RECLAIM, text) > 0 || stolen() > before;
+	return write_text(RECLAIM, text) > 0 || machine_count("pgsteal_proactive") > before;
 }
 
 const struct storm_op storm_ops_system[] = {
 	{ "reclaim", 1, op_reclaim, can_reclaim },
 	{ "swapoff", 1, op_swapoff, can_swapoff },
 	{ "compact", 1, op_compact, NULL },
+	{ "khugepaged", 1, op_khugepaged, has_khugepaged },
 	{ "unmerge", 1, op_unmerge, storm_has_ksm },
 	{ "oom", 1, op_oom, has_limits },
 };
