@@ -398,6 +398,31 @@ static void no_return_stack(struct fmi_scene *s)
 	counted_and_lost("blind_calls");
 }
 
+static long do_full_stack(unsigned long va, unsigned long len, unsigned long c, unsigned long d)
+{
+	char text[64];
+
+	(void)c;
+	(void)d;
+	snprintf(text, sizeof(text), "%lx %lx", va, len);
+	return write_text("/sys/module/" FMI_NAME "/parameters/fault_full_stack", text);
+}
+
+/* The kernel finds no room there for a call that splits a VMA. */
+static void full_return_stack(struct fmi_scene *s)
+{
+	long ret;
+
+	nobody_traces();
+	load_with("");
+	s_populate(s);
+	fmi_eq(fmi_stat("windows_missed"), 0, "windows_missed before");
+	ret = p_call(1, do_full_stack, s_page(s, 3), pgsz, 0, 0);
+	fmi_assert(ret > 0, "fault_full_stack: %s", strerror((int)-ret));
+	fmi_eq(pagemap_pfn(p_pid(1), s_page(s, 3)), 0, "a page that was unmapped");
+	counted_and_lost("windows_missed");
+}
+
 /* The window is found open at the next fork of the task, or when the task is gone. */
 static void fork_without_exit(struct fmi_scene *s)
 {
@@ -459,6 +484,8 @@ static const struct fmi_test tests[] = {
 	{ "missed_mremap", missed_mremap, OF_PMDS | NO_MODULE },
 	{ "no_return_stack", no_return_stack, ONE_SIZE | NO_MODULE },
 	{ "no_return_stack", no_return_stack, OF_PMDS | NO_MODULE },
+	{ "full_return_stack", full_return_stack, ONE_SIZE | NO_MODULE },
+	{ "full_return_stack", full_return_stack, OF_PMDS | NO_MODULE },
 	{ "fork_without_exit", fork_without_exit, ONE_SIZE | NO_MODULE },
 	{ "fork_without_exit", fork_without_exit, OF_PMDS | NO_MODULE },
 	{ "mremap_without_exit", mremap_without_exit, ONE_SIZE | NO_MODULE },
