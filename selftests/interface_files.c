@@ -40,7 +40,7 @@ static const struct {
 	  "vma_saturating\tvma_saturating_counter\tmm\tfull\tpartial\tpartial_rule\tcreator\t"
 	  "owner_vma\tdouble_map\trmap_id\tmm_id\test_nr_pages\test_nr_mapped\test_one\tref_once\t"
 	  "page_vma\tstat_any\tkernel_large\tkernel_entire\tkernel_nr_pages_mapped\t"
-	  "kernel_shared\tkernel_partially_mapped\twrong" },
+	  "kernel_shared\tkernel_partially_mapped\twrong\tmoving" },
 	{ "examples", 0600, "definition\tquestion\tanswer\ttype\torder\ttime_ns\tpid\tcomm\t"
 			    "operation\tpfn\tmappers\tvalues" },
 	{ "filter", 0600, NULL },

@@ -17,6 +17,7 @@
 #include "fmi_ksft.h"
 #include "fmi_proc.h"
 #include "fmi_scene.h"
+#include "fmi_table.h"
 #include "fmi_util.h"
 
 /* Shared by all processes of a case. */
@@ -130,8 +131,9 @@ static void marked_while_it_moves(struct fmi_scene *s)
 	const unsigned long len = 128UL << 20, offset = len / 2 / s->size * s->size;
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	void *mem = mmap(NULL, 4 * len, PROT_NONE, flags, -1, 0);
-	unsigned long from, to, marked = 0, still = 0;
+	unsigned long from, to, marked = 0, listed = 0, still = 0;
 	struct order mover = { .who = 1, .fn = do_back_and_forth };
+	char key[32];
 	double end;
 
 	fmi_assert(mem != MAP_FAILED, "no address space");
@@ -160,7 +162,7 @@ static void marked_while_it_moves(struct fmi_scene *s)
 	mover.c = len;
 	start(&mover);
 	end = now_seconds() + (double)seconds(30);
-	while (now_seconds() < end && (fmi_test_all() || marked < 4 || still < 4)) {
+	while (now_seconds() < end && (fmi_test_all() || marked < 4 || listed < 2 || still < 4)) {
 		unsigned long before = get(&control->seq);
 		unsigned long at = get(&control->at);
 		const char *report = fmi_report_pfn(s->e.pfn);
@@ -192,11 +194,18 @@ static void marked_while_it_moves(struct fmi_scene *s)
 			still++;
 		}
 		marked += moving > 0;
+		snprintf(key, sizeof(key), "%lu", s->e.pfn);
+		before = get(&control->seq);
+		moving = table_value("folios", key, "moving");
+		quiet = !(before & 1) && before == get(&control->seq);
+		fmi_assert(!quiet || !moving, "marked in folios, without a mremap");
+		listed += moving > 0;
 	}
 	stop(&mover, 1);
 	fmi_note("%lu mremaps; read %lu times while it moved, %lu times between", control->ops,
 		 marked, still);
 	fmi_assert(marked, "never seen moving");
+	fmi_assert(listed, "never marked in folios");
 	fmi_assert(still, "never seen still");
 	if (control->at == to) {
 		ex_move(&s->e, 1, from, len, to);

@@ -9,6 +9,7 @@ use kernel::{
 };
 
 use fmi_model::{
+    Env,
     FolioView,
     Kind,
     PairSet,
@@ -26,7 +27,8 @@ use crate::{
     debugfs::{
         File,
         Table, //
-    }, //
+    },
+    env::KernelEnv, //
 };
 
 impl Filter {
@@ -109,6 +111,19 @@ fn row(shard: &Shard<'_>, entry: u32, filter: &Filter) -> Option<(FolioView, Pai
     filter.passes(&view, wrong).then_some((view, wrong))
 }
 
+/// Returns how many of a folio's records a move may be about that is open now: where they are is not
+/// certain. Records change their place under the lock of the shard, which the caller holds.
+fn moving(shard: &Shard<'_>, entry: u32, view: &FolioView, env: &KernelEnv<'_>) -> usize {
+    if !env.windows_open() {
+        return 0;
+    }
+    let len = u64::from(view.nr_pages) << shard.state.geometry().page_shift;
+    let records = shard.records(entry);
+    records
+        .filter(|record| env.move_covers(record.mm, record.base, len))
+        .count()
+}
+
 impl Table<Control> for Folios {
     const NAME: &'static CStr = c"folios";
 
@@ -121,7 +136,7 @@ impl Table<Control> for Folios {
         seq_print!(
             m,
             "\tkernel_large\tkernel_entire\tkernel_nr_pages_mapped\tkernel_shared\t\
-             kernel_partially_mapped\twrong\n"
+             kernel_partially_mapped\twrong\tmoving\n"
         );
     }
 
@@ -157,10 +172,11 @@ impl Table<Control> for Folios {
                 view,
                 shard.sketches(entry),
                 wrong,
-                fmi_model::Env::kernel_of(&env, view.pfn, view.order),
+                env.kernel_of(view.pfn, view.order),
+                moving(shard, entry, &view, &env),
             ))
         });
-        let Some((view, sketches, wrong, kernel)) = found.flatten().flatten() else {
+        let Some((view, sketches, wrong, kernel, moving)) = found.flatten().flatten() else {
             return;
         };
         seq_print!(
@@ -204,6 +220,6 @@ impl Table<Control> for Folios {
                 seq_print!(m, "{comma}{name}:{}", question.name());
             }
         }
-        seq_print!(m, "\n");
+        seq_print!(m, "\t{moving}\n");
     }
 }
