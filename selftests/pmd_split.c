@@ -133,6 +133,44 @@ static void uffd_write_protects_a_page(struct fmi_scene *s)
 	s_check(s, "read");
 }
 
+/*
+ * A VMA that maps nothing takes over one that maps a page: where it begins was of no interest until
+ * then. What is mapped before it is in another VMA, also when the VMAs between them merge.
+ */
+static void merged_with_what_maps_nothing(struct fmi_scene *s)
+{
+	const unsigned long rest = s->size - 3 * pgsz;
+
+	s_open(s, s->size);
+	/* The folio as a whole, by another process. */
+	p_start(2);
+	s_map(s, 2, s->va, s->size, 0);
+	s_fault(s, 2, s->va);
+	s_mapped_whole(s, 2, s->va);
+	p_start(1);
+	s_map(s, 1, s->va, s->size, 0);
+	p_madvise(1, s_page(s, 2), s->size - 2 * pgsz, MADV_DONTDUMP);
+	ex_vma_split(&s->e, 1, s_page(s, 2));
+	p_mprotect(1, s_page(s, 1), pgsz, PROT_READ);
+	ex_vma_split(&s->e, 1, s_page(s, 1));
+	p_mprotect(1, s_page(s, 3), rest, PROT_READ);
+	ex_vma_split(&s->e, 1, s_page(s, 3));
+	s_check(s, "four VMAs");
+	p_read(1, s_page(s, 3), 1);
+	ex_map(&s->e, 1, s_page(s, 3), 3, 1);
+	s_check(s, "a page of the last one");
+	p_mprotect(1, s_page(s, 3), rest, PROT_READ | PROT_WRITE);
+	ex_vma_merge(&s->e, 1, s_page(s, 3));
+	s_check(s, "merged with the one before it");
+	p_read(1, s->va, 1);
+	ex_map(&s->e, 1, s->va, 0, 1);
+	s_check(s, "a page of the first one");
+	/* The second one takes over the first one: where it ends does not change. */
+	p_mprotect(1, s->va, pgsz, PROT_READ);
+	ex_vma_merge(&s->e, 1, s_page(s, 1));
+	s_check(s, "nothing is between them any more");
+}
+
 static const struct fmi_test tests[] = {
 	{ "mprotect_first_page_and_back", mprotect_first_page_and_back, ON_EACH },
 	{ "mprotect_middle_and_back", mprotect_middle_and_back, ON_EACH },
@@ -142,6 +180,8 @@ static const struct fmi_test tests[] = {
 	{ "childs_pmd_split", childs_pmd_split, ON_ANON },
 	{ "fork_with_two_vmas", fork_with_two_vmas, ON_ANON },
 	{ "uffd_write_protects_a_page", uffd_write_protects_a_page, ON_ANON },
+	{ "merged_with_what_maps_nothing", merged_with_what_maps_nothing,
+	  ON_SHMEM | ON_FILE | NOT_ORDER1 },
 };
 
 int main(int argc, char **argv)

@@ -73,6 +73,7 @@ use crate::{
 
 mod asked;
 mod crosscheck;
+mod edges;
 mod losing;
 mod rare;
 mod traced;

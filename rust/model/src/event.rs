@@ -254,8 +254,22 @@ pub struct Move {
     pub pid: u32,
 }
 
-/// The end of a VMA inside the range of a folio appeared (split, shrink) or vanished (merge,
-/// expand).
+/// What happened to the end of a VMA.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Edge {
+    /// It is there now: a VMA was split, or shrank.
+    Appeared,
+    /// It is none any more: VMAs were merged, or one grew. Of a VMA that mapped nothing it is not known
+    /// where it began or ended, so it is said what range there is now.
+    Vanished {
+        /// Where the VMA begins in which it was.
+        start: u64,
+        /// Where it ends.
+        end: u64,
+    },
+}
+
+/// The end of a VMA inside the range of a folio appeared or vanished.
 #[derive(Clone, Copy, Debug)]
 pub struct Boundary {
     /// The pfn of the first page of the folio.
@@ -268,8 +282,8 @@ pub struct Boundary {
     pub base: u64,
     /// The first page behind the boundary; neither 0 nor the number of pages.
     pub at: u32,
-    /// Whether the boundary is there now.
-    pub present: bool,
+    /// What happened to it.
+    pub edge: Edge,
     /// The thread that changes the VMA, see [`Call::pid`].
     pub pid: u32,
 }

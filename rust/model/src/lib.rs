@@ -99,6 +99,7 @@ pub use disagree::Disagreement;
 pub use event::{
     Boundary,
     Call,
+    Edge,
     Env,
     Event,
     Inconsistency,

@@ -11,13 +11,13 @@ use kernel::sync::{
 };
 
 use fmi_model::{
-    Boundary,
     LostReason,
     Op, //
 };
 
 use super::{
     call_of,
+    edges::LoseVisitor,
     Tracker, //
 };
 use crate::{
@@ -31,8 +31,7 @@ use crate::{
             Vma, //
         },
         call,
-        call::Saved,
-        sites, //
+        call::Saved, //
     },
     measure::{
         self,
@@ -40,7 +39,6 @@ use crate::{
     },
     mm::{
         current_has_return_stack,
-        current_pid,
         current_task, //
     },
     raw::fmi_site as Site,
@@ -59,9 +57,6 @@ use crate::{
         Window, //
     }, //
 };
-
-/// VMAs behind one end of a merge, and before the other, whose edges are looked for, with preemption off.
-const MAX_SWALLOWED: usize = 16;
 
 impl Tracker {
     /// Takes the child's mappings from the watermark up to `end` or `stop_pmd` into the shadow.
@@ -147,109 +142,6 @@ impl Tracker {
         self.windows.note_tables(visitor.tables);
     }
 
-    /// The range of `vma` is about to become `start..end`; large PMDs across an edge are split.
-    ///
-    /// `grows` says that the VMA behind it will begin at `end`, if that is before its old end.
-    fn vma_adjusted(&self, vma: &Vma<'_>, start: usize, end: usize, grows: bool) {
-        if !self.armed() {
-            return;
-        }
-        let (old_start, old_end) = (vma.start(), vma.end());
-        if start != old_start {
-            self.edge(vma, start, true);
-        }
-        if end != old_end {
-            self.edge(vma, end, true);
-        }
-        // Edges that come to lie inside the VMA, or inside the next one, are none any more.
-        if start < old_start && old_start < end {
-            self.edge(vma, old_start, false);
-        }
-        if start < old_end && old_end < end || grows && end < old_end {
-            self.edge(vma, old_end, false);
-        }
-        self.swallow(vma, old_end, end);
-    }
-
-    /// `vma` is about to grow from `old_end` to `end`: the edges of VMAs in between are none any more.
-    ///
-    /// A merge swallows two VMAs at most, but there may be others between them, that are being replaced (`MAP_FIXED`) and
-    /// map nothing any more: of these, edges matter for folios that are mapped before or behind all of them.
-    fn swallow(&self, vma: &Vma<'_>, old_end: usize, end: usize) {
-        if end <= old_end {
-            return;
-        }
-        let last = vma.find(end.wrapping_sub(1));
-        let behind = last.map_or(end, |last| last.start().min(end));
-        self.forget_edges(vma, old_end, end.min(old_end.saturating_add(self.reach())));
-        self.forget_edges(vma, behind.saturating_sub(self.reach()).max(old_end), end);
-    }
-
-    /// Forgets the edges of VMAs from `start` on, up to `end`; without these.
-    fn forget_edges(&self, vma: &Vma<'_>, start: usize, end: usize) {
-        let mut addr = start;
-        for _ in 0..MAX_SWALLOWED {
-            if addr >= end {
-                return;
-            }
-            let Some(swallowed) = vma.find(addr) else {
-                return;
-            };
-            for edge in [swallowed.start(), swallowed.end()] {
-                if start < edge && edge < end {
-                    self.edge(vma, edge, false);
-                }
-            }
-            addr = swallowed.end();
-        }
-        if addr < end {
-            self.lose_around(vma, addr);
-        }
-    }
-
-    /// Returns how many bytes a folio has at most.
-    fn reach(&self) -> usize {
-        let g = self.table.geometry();
-        1 << (g.page_shift + g.max_order)
-    }
-
-    /// Loses the folios that this address is in the middle of, whatever VMAs map them.
-    fn lose_around(&self, vma: &Vma<'_>, addr: usize) {
-        let reach = self.reach();
-        Range::of_hooked(vma, addr.saturating_sub(reach), addr.saturating_add(reach))
-            .any_vma()
-            .walk(&mut LoseVisitor(self));
-    }
-
-    /// A VMA edge at `edge` appears or vanishes: for the folios that straddle it.
-    fn edge(&self, vma: &Vma<'_>, edge: usize, present: bool) {
-        let reach = self.reach();
-        let mut visitor = EdgeVisitor {
-            tracker: self,
-            mm: vma.mm(),
-            edge,
-            present,
-        };
-        Range::of_hooked(vma, edge.saturating_sub(reach), edge.saturating_add(reach))
-            .any_vma()
-            .all(self.tracks_all())
-            .walk(&mut visitor);
-    }
-
-    /// Returns whether `vma_adjust_trans_huge()` was called for a split: the arguments are those of
-    /// a merge in which the next VMA takes over the end of this one.
-    fn is_split(&self, caller: usize) -> bool {
-        if self.split_caller.load(Relaxed) == caller {
-            return true;
-        }
-        // Without a name for the caller, calls that follow put the boundaries right.
-        let split = sites::is_in(caller, &[c"__split_vma", c"vma_shrink"]).unwrap_or(true);
-        if split {
-            self.split_caller.store(caller, Relaxed);
-        }
-        split
-    }
-
     /// Loses what a call concerns, at its entry, if the hook with exit does not see it.
     fn check_seen(&self, call: &CheckedCall<'_>) {
         if !self.armed() {
@@ -319,14 +211,6 @@ impl Visitor for CopyVisitor<'_> {
     }
 }
 
-struct LoseVisitor<'a>(&'a Tracker);
-
-impl Visitor for LoseVisitor<'_> {
-    fn leaf(&mut self, _va: usize, site: &Site) {
-        self.0.lose(site.pfn as u64, LostReason::Window);
-    }
-}
-
 struct MoveVisitor<'a> {
     tracker: &'a Tracker,
     vma: Vma<'a>,
@@ -357,42 +241,6 @@ impl Visitor for MoveVisitor<'_> {
         if let Some(window) = self.window {
             self.tracker.windows.advance(window, end);
         }
-    }
-}
-
-struct EdgeVisitor<'a> {
-    tracker: &'a Tracker,
-    mm: usize,
-    edge: usize,
-    present: bool,
-}
-
-impl Visitor for EdgeVisitor<'_> {
-    fn leaf(&mut self, _va: usize, site: &Site) {
-        let tracker = self.tracker;
-        let at = self.edge.wrapping_sub(site.base) >> tracker.page_shift();
-        if u32::from(site.class) != class::TRACK || at == 0 || at >= 1 << site.order {
-            return;
-        }
-        #[cfg(fmi_faults)]
-        if crate::faults::drops_walk() {
-            return;
-        }
-        let pfn = site.pfn as u64;
-        tracker.table.with(pfn, |shard| {
-            shard.set_boundary(
-                &Boundary {
-                    pfn,
-                    order: site.order,
-                    mm: self.mm as u64,
-                    base: site.base as u64,
-                    at: at as u32,
-                    present: self.present,
-                    pid: current_pid(),
-                },
-                &tracker.env(),
-            )
-        });
     }
 }
 

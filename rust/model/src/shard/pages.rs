@@ -374,24 +374,22 @@ impl Shard<'_> {
         self.note_bounds(r, order, nr)
     }
 
-    /// Puts a VMA boundary before a page of a record, or takes away the one that is there.
-    pub(crate) fn set_bound(
-        &mut self,
-        r: u32,
-        order: u8,
-        at: u32,
-        present: bool,
-    ) -> Result<(), Fail> {
+    /// Returns whether it is known that one VMA covers the pages `from..end` of a record, and ends there.
+    pub(crate) fn is_bound(&self, r: u32, order: u8, from: u32, end: u32) -> Result<bool, Fail> {
+        let bounds = self.bounds_of(self.record(r)?, order)?;
+        let is_there = |at: u32| bounds.any(at, at.saturating_add(1));
+        let first = from == 0 || is_there(from);
+        let last = end >= pages_of_order(order) || is_there(end);
+        Ok(first && last && !bounds.any(from.saturating_add(1), end))
+    }
+
+    /// Puts a VMA boundary before a page of a record.
+    pub(crate) fn set_bound(&mut self, r: u32, order: u8, at: u32) -> Result<(), Fail> {
         if self.unit(self.record(r)?)?.map_or(0, Record::bounds) == 0 {
             self.make_set(r, order, Set::Bounds, false)?;
         }
-        let end = at.saturating_add(1);
         let nr = self.change_set(r, order, Set::Bounds, |words| {
-            if present {
-                (set_range(words, at, end), 0)
-            } else {
-                (0, clear_range(words, at, end))
-            }
+            (set_range(words, at, at.saturating_add(1)), 0)
         })?;
         self.note_bounds(r, order, nr)
     }

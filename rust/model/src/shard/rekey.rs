@@ -29,6 +29,7 @@ use crate::record::{
 use crate::{
     Boundary,
     Counter,
+    Edge,
     Env,
     Inconsistency,
     Level,
@@ -276,8 +277,28 @@ impl Shard<'_> {
         if b.at == 0 || b.at >= pages_of_order(b.order) || large {
             return Ok(false);
         }
-        let bounds = self.bounds_of(self.record(r)?, b.order)?;
-        if bounds.any(b.at, b.at.saturating_add(1)) == b.present {
+        let vma = match b.edge {
+            Edge::Appeared => None,
+            Edge::Vanished { start, end } => {
+                let place = (b.base, b.order, self.state.geometry.page_shift);
+                let both_sides = Part {
+                    level: Level::Pte,
+                    first: b.at.saturating_sub(1),
+                    nr: 2,
+                };
+                let vma = pages_in_vma(place, both_sides, (start, end));
+                let Some(vma) = vma else { return Ok(false) };
+                Some(vma)
+            }
+        };
+        let known = match vma {
+            None => {
+                let bounds = self.bounds_of(self.record(r)?, b.order)?;
+                bounds.any(b.at, b.at.saturating_add(1))
+            }
+            Some((from, end)) => self.is_bound(r, b.order, from, end)?,
+        };
+        if known {
             return Ok(false);
         }
         let live = self.entry(e)?.state == State::Live;
@@ -287,7 +308,10 @@ impl Shard<'_> {
         }
         self.remember(e)?;
         let before = self.spread(r, b.order)?;
-        self.set_bound(r, b.order, b.at, b.present)?;
+        match vma {
+            None => self.set_bound(r, b.order, b.at)?,
+            Some((from, end)) => self.bound(r, b.order, from, end)?,
+        }
         let after = self.spread(r, b.order)?;
         self.respread(e, before, after)?;
         self.simplify(e)?;

@@ -55,6 +55,28 @@ fn run(orders: &[u8], deeds: &[Deed]) -> Counters {
     counters
 }
 
+/// Where a VMA begins that mapped nothing is known as soon as it takes over one that does.
+#[test]
+fn what_maps_nothing_takes_over() {
+    let split = |vma, at| Deed::SplitVma { vma, at };
+    let map = |vma| Deed::Map {
+        vma,
+        first: 0,
+        nr: 0,
+    };
+    // VMAs of pages 0, 1 to 2, 3, and 4 to 7, which are number 0, 2, 1 and 3.
+    let deeds = [
+        split(0, 3),
+        split(0, 1),
+        split(1, 1),
+        map(3),
+        Deed::MergeVmas { vma: 1 },
+        map(0),
+        Deed::MergeVmas { vma: 0 },
+    ];
+    run(&[3], &deeds);
+}
+
 /// An entire mapping that is larger than a page table moves in one step, and is split behind it.
 #[test]
 fn a_pud_moves_as_a_whole() {

@@ -7,6 +7,7 @@ use fmi_model::{
     Boundary,
     Call,
     Counter,
+    Edge,
     Kind,
     Level,
     LostReason,
@@ -167,7 +168,12 @@ fn nonsense() -> impl Strategy<Value = Nonsense> {
             mm: c.mm,
             base: c.base,
             at: c.first,
-            present: c.kernel_unmapped,
+            edge: if c.kernel_unmapped {
+                Edge::Appeared
+            } else {
+                let (start, end) = (c.vma_start, c.vma_end);
+                Edge::Vanished { start, end }
+            },
             pid: 0,
         })
     });

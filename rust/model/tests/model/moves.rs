@@ -6,6 +6,7 @@ use fmi_model::{
     Boundary,
     Call,
     Counter,
+    Edge,
     Inconsistency,
     Level,
     Move,
@@ -205,8 +206,12 @@ fn only_boundaries_inside_a_known_record_count() {
         mm: c.mm,
         base: c.base,
         at: 6,
-        present: true,
+        edge: Edge::Appeared,
         pid: 0,
+    };
+    let vanished = |start, end| Boundary {
+        edge: Edge::Vanished { start, end },
+        ..good
     };
     let mut set = |b: Boundary| rig.with(|shard, env| shard.set_boundary(&b, env));
     for bad in [
@@ -216,22 +221,59 @@ fn only_boundaries_inside_a_known_record_count() {
         Boundary { base: 0, ..good },
         Boundary { at: 0, ..good },
         Boundary { at: 16, ..good },
-        Boundary {
-            present: false,
-            ..good
-        },
+        // There is none, the VMA ends before it, and at it.
+        vanished(c.vma_start, c.vma_end),
+        vanished(c.vma_start, c.base + 0x5000),
+        vanished(c.vma_start, c.base + 0x6000),
+        vanished(c.vma_end, c.vma_start),
     ] {
         assert!(!set(bad), "{bad:?}");
     }
     assert!(set(good));
     assert!(!set(good));
-    let gone = Boundary {
-        present: false,
-        ..good
-    };
+    let gone = vanished(c.vma_start, c.vma_end);
     assert!(set(gone));
+    assert!(!set(gone));
     assert_eq!(rig.counter(Counter::Boundaries), 2);
     assert_eq!(rig.counter(Counter::Evaluated), 2);
+}
+
+/// A VMA that mapped nothing takes over one that maps something: where it begins matters from then on.
+#[test]
+fn a_vma_that_grew_has_two_ends() {
+    let page = |n: u64| 0x10_0000 + (n << 12);
+    let in_vma = |c: Call, from: u64, end: u64| Call {
+        vma: from,
+        vma_start: page(from),
+        vma_end: page(end),
+        ..c
+    };
+    let merged = |rig: &mut Rig, at: u32, from: u64, end: u64| {
+        let c = call(Op::Add, 0, 1);
+        let b = Boundary {
+            pfn: c.pfn,
+            order: c.order,
+            mm: c.mm,
+            base: c.base,
+            at,
+            edge: Edge::Vanished {
+                start: page(from),
+                end: page(end),
+            },
+            pid: 0,
+        };
+        rig.with(|shard, env| shard.set_boundary(&b, env))
+    };
+    let mut rig = Rig::new(PLENTY);
+    rig.take(in_vma(call(Op::Add, 7, 1), 4, 16));
+    assert!(merged(&mut rig, 4, 3, 14));
+    // That is known by now, in parts or as a whole.
+    assert!(!merged(&mut rig, 4, 3, 14));
+    // The call on page 0, and the merge of what is between, know nothing of page 3.
+    rig.take(in_vma(mapped(call(Op::Add, 0, 1)), 0, 1));
+    assert!(merged(&mut rig, 1, 0, 3));
+    let view = rig.with(|shard, _| shard.view(shard.find(pfn(1)).unwrap()).unwrap());
+    assert_eq!((view.vma, view.vma_pt, view.partial), (2, 2, 2));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use fmi_model::{
     Boundary,
     Call,
+    Edge,
     Level,
     Move,
     Op,
@@ -42,7 +43,7 @@ impl World {
                 m.vma = upper;
             }
         }
-        self.boundary(&lower, at, true);
+        self.boundary(&lower, at, Edge::Appeared);
         self.tell(What::Split { vma, at, upper });
         upper
     }
@@ -58,12 +59,13 @@ impl World {
                 m.vma = lower;
             }
         }
-        self.boundary(&gone, gone.start, false);
+        let Vma { start, end, .. } = self.get(lower);
+        self.boundary(&gone, gone.start, Edge::Vanished { start, end });
         self.tell(What::Merge { lower, upper });
     }
 
     /// Tells the shard about a VMA boundary, if it is inside the folio.
-    fn boundary(&mut self, vma: &Vma, at: u64, present: bool) {
+    fn boundary(&mut self, vma: &Vma, at: u64, edge: Edge) {
         let folio = &self.folios[vma.folio];
         let distance = at.wrapping_sub(vma.base);
         if distance == 0 || distance >= u64::from(folio.nr_pages()) << PAGE_SHIFT {
@@ -75,7 +77,7 @@ impl World {
             mm: vma.mm,
             base: vma.base,
             at: (distance >> PAGE_SHIFT) as u32,
-            present,
+            edge,
             pid: 0,
         };
         self.show_kernel();

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where VMAs begin and end inside the range of a folio, when `vma_adjust_trans_huge()` says that it changes.
+
+use kernel::sync::atomic::Relaxed;
+
+use fmi_model::{
+    Boundary,
+    Edge,
+    LostReason, //
+};
+
+use super::Tracker;
+use crate::{
+    class,
+    hook::{
+        args::Vma,
+        sites, //
+    },
+    mm::current_pid,
+    raw::fmi_site as Site,
+    walk::{
+        Range,
+        Visitor, //
+    }, //
+};
+
+/// VMAs behind one end of a merge, and before the other, whose edges are looked for, with preemption off.
+const MAX_SWALLOWED: usize = 16;
+
+impl Tracker {
+    /// The range of `vma` is about to become `start..end`; large PMDs across an edge are split.
+    ///
+    /// `grows` says that the VMA behind it will begin at `end`, if that is before its old end.
+    pub(super) fn vma_adjusted(&self, vma: &Vma<'_>, start: usize, end: usize, grows: bool) {
+        if !self.armed() {
+            return;
+        }
+        let (old_start, old_end) = (vma.start(), vma.end());
+        if start != old_start {
+            self.edge(vma, start, Edge::Appeared);
+        }
+        if end != old_end {
+            self.edge(vma, end, Edge::Appeared);
+        }
+        // Edges that come to lie inside the VMA, or inside the next one, are none any more.
+        if start < old_start && old_start < end {
+            self.edge(vma, old_start, vanished(start, end));
+        }
+        if start < old_end && old_end < end {
+            self.edge(vma, old_end, vanished(start, end));
+        }
+        if grows && end < old_end {
+            let next = vma.find(old_end);
+            let next_end = next.map_or(usize::MAX, |next| next.end());
+            self.edge(vma, old_end, vanished(end, next_end));
+        }
+        self.swallow(vma, old_end, (start, end));
+    }
+
+    /// `vma` is about to grow from `old_end` to the end of `range`: the edges of VMAs in between are none any more.
+    ///
+    /// A merge swallows two VMAs at most, but there may be others between them, that are being replaced (`MAP_FIXED`) and
+    /// map nothing any more: of these, edges matter for folios that are mapped before or behind all of them.
+    fn swallow(&self, vma: &Vma<'_>, old_end: usize, range: (usize, usize)) {
+        let (_, end) = range;
+        if end <= old_end {
+            return;
+        }
+        let last = vma.find(end.wrapping_sub(1));
+        let behind = last.map_or(end, |last| last.start().min(end));
+        let near = old_end.saturating_add(self.reach());
+        let far = behind.saturating_sub(self.reach());
+        self.forget_edges(vma, (old_end, end.min(near)), range);
+        self.forget_edges(vma, (far.max(old_end), end), range);
+    }
+
+    /// Forgets the edges of VMAs from `start` on, up to `end`, without these: they are inside `range` now.
+    fn forget_edges(&self, vma: &Vma<'_>, (start, end): (usize, usize), range: (usize, usize)) {
+        let mut addr = start;
+        for _ in 0..MAX_SWALLOWED {
+            if addr >= end {
+                return;
+            }
+            let Some(swallowed) = vma.find(addr) else {
+                return;
+            };
+            for edge in [swallowed.start(), swallowed.end()] {
+                if start < edge && edge < end {
+                    self.edge(vma, edge, vanished(range.0, range.1));
+                }
+            }
+            addr = swallowed.end();
+        }
+        if addr < end {
+            self.lose_around(vma, addr);
+        }
+    }
+
+    /// Returns how many bytes a folio has at most.
+    fn reach(&self) -> usize {
+        let g = self.table.geometry();
+        1 << (g.page_shift + g.max_order)
+    }
+
+    /// Loses the folios that this address is in the middle of, whatever VMAs map them.
+    pub(super) fn lose_around(&self, vma: &Vma<'_>, addr: usize) {
+        let reach = self.reach();
+        Range::of_hooked(vma, addr.saturating_sub(reach), addr.saturating_add(reach))
+            .any_vma()
+            .walk(&mut LoseVisitor(self));
+    }
+
+    /// Something happens to the edge of a VMA at `at`: for the folios that straddle it.
+    fn edge(&self, vma: &Vma<'_>, at: usize, edge: Edge) {
+        let reach = self.reach();
+        let mut visitor = EdgeVisitor {
+            tracker: self,
+            mm: vma.mm(),
+            at,
+            edge,
+        };
+        Range::of_hooked(vma, at.saturating_sub(reach), at.saturating_add(reach))
+            .any_vma()
+            .all(self.tracks_all())
+            .walk(&mut visitor);
+    }
+
+    /// Returns whether `vma_adjust_trans_huge()` was called for a split: the arguments are those of
+    /// a merge in which the next VMA takes over the end of this one.
+    pub(super) fn is_split(&self, caller: usize) -> bool {
+        if self.split_caller.load(Relaxed) == caller {
+            return true;
+        }
+        // Without a name for the caller, calls that follow put the boundaries right.
+        let split = sites::is_in(caller, &[c"__split_vma", c"vma_shrink"]).unwrap_or(true);
+        if split {
+            self.split_caller.store(caller, Relaxed);
+        }
+        split
+    }
+}
+
+/// Returns what happens to an edge that is inside a VMA of this range from now on.
+fn vanished(start: usize, end: usize) -> Edge {
+    Edge::Vanished {
+        start: start as u64,
+        end: end as u64,
+    }
+}
+
+/// Loses what is mapped.
+pub(super) struct LoseVisitor<'a>(pub(super) &'a Tracker);
+
+impl Visitor for LoseVisitor<'_> {
+    fn leaf(&mut self, _va: usize, site: &Site) {
+        self.0.lose(site.pfn as u64, LostReason::Window);
+    }
+}
+
+struct EdgeVisitor<'a> {
+    tracker: &'a Tracker,
+    mm: usize,
+    at: usize,
+    edge: Edge,
+}
+
+impl Visitor for EdgeVisitor<'_> {
+    fn leaf(&mut self, _va: usize, site: &Site) {
+        let tracker = self.tracker;
+        let at = self.at.wrapping_sub(site.base) >> tracker.page_shift();
+        if u32::from(site.class) != class::TRACK || at == 0 || at >= 1 << site.order {
+            return;
+        }
+        #[cfg(fmi_faults)]
+        if crate::faults::drops_walk() {
+            return;
+        }
+        let pfn = site.pfn as u64;
+        tracker.table.with(pfn, |shard| {
+            shard.set_boundary(
+                &Boundary {
+                    pfn,
+                    order: site.order,
+                    mm: self.mm as u64,
+                    base: site.base as u64,
+                    at: at as u32,
+                    edge: self.edge,
+                    pid: current_pid(),
+                },
+                &tracker.env(),
+            )
+        });
+    }
+}
