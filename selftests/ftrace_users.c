@@ -241,6 +241,45 @@ static void ftrace_switched_off(struct fmi_scene *s)
 	again(s);
 }
 
+/* Does somebody hook a function? */
+static bool is_hooked(const char *function)
+{
+	static char text[1 << 16];
+	const size_t len = strlen(function);
+
+	if (read_text(TRACEFS "enabled_functions", text, sizeof(text)) < 0)
+		fmi_skip("no enabled_functions");
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (!strncmp(line, function, len) && line[len] == ' ')
+			return true;
+	}
+	return false;
+}
+
+/* While tracking is off nothing is called, and costs nothing. */
+static void no_hook_while_disabled(struct fmi_scene *s)
+{
+	static const char *const functions[] = {
+		"folio_add_new_anon_rmap", "folio_add_anon_rmap_ptes", "folio_remove_rmap_ptes",
+		"copy_page_range", "move_page_tables", "__pte_alloc", "vma_adjust_trans_huge",
+		"do_wp_page", "deferred_split_folio",
+	};
+	int hooked = 0;
+
+	nobody_traces();
+	again(s);
+	for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+		hooked += is_hooked(functions[i]);
+	fmi_note("%d of %zu functions are hooked", hooked, ARRAY_SIZE(functions));
+	/* With tracepoints only those that have none. */
+	fmi_assert(hooked >= (fmi_tracepoints() ? 1 : 7), "they are not hooked");
+	fmi_assert(fmi_write("enable", "0") > 0, "disable");
+	for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+		fmi_assert(!is_hooked(functions[i]), "%s is hooked", functions[i]);
+	again(s);
+}
+
 /* Loads a module with a fault; the positions of hooks are those of selftest/watch.rs. */
 static void load_with(const char *fault)
 {
@@ -476,6 +515,7 @@ static const struct fmi_test tests[] = {
 	{ "fprobes", fprobes, ONE_SIZE },
 	{ "fprobes", fprobes, OF_PMDS },
 	{ "ftrace_switched_off", ftrace_switched_off, ONE_SIZE },
+	{ "no_hook_while_disabled", no_hook_while_disabled, ONE_SIZE },
 	{ "missed_fork", missed_fork, ONE_SIZE | NO_MODULE },
 	{ "missed_fork", missed_fork, OF_PMDS | NO_MODULE },
 	{ "missed_fork_behind_a_tracer", missed_fork_behind_a_tracer, ONE_SIZE | NO_MODULE },
