@@ -197,6 +197,40 @@ static void kprobes(struct fmi_scene *s)
 	beside(s);
 }
 
+/*
+ * A kretprobe puts an address of its own in the place of the caller's. Who calls tells a split
+ * from a merge: if that is hidden, the folio at the edge in question is lost; nothing is wrong.
+ */
+static void kretprobe_hides_the_caller(struct fmi_scene *s)
+{
+	const unsigned long half = s->size / 2;
+	long long lost;
+
+	nobody_traces();
+	again(s);
+	lost = fmi_stat("lost_window");
+	add_event("r:fmi_users/adjusted vma_adjust_trans_huge");
+	s_populate(s);
+	p_mprotect(1, s->va + half, half, PROT_READ);
+	ex_vma_split(&s->e, 1, s->va + half);
+	ex_split(&s->e, 1, s->va, s->size);
+	s_check(s, "two VMAs");
+	/* As if the second one began here now. */
+	p_mprotect(1, s->va, half / 2, PROT_READ);
+	ex_vma_split(&s->e, 1, s->va + half / 2);
+	fmi_audit("all");
+	lost = fmi_stat("lost_window") - lost;
+	fmi_note("%lld folios lost", lost);
+	fmi_assert(lost <= 1, "too many");
+	if (!lost)
+		s_check(s, "three VMAs");
+	s_exit(s, 1);
+	nobody_traces();
+	nothing_missed();
+	/* This loss is none by error. */
+	fmi_assert(fmi_write("reset", "stats") > 0, "reset");
+}
+
 static void fprobes(struct fmi_scene *s)
 {
 	nobody_traces();
@@ -512,6 +546,8 @@ static const struct fmi_test tests[] = {
 	{ "function_graph_at_each_index", function_graph_at_each_index, ONE_SIZE },
 	{ "kprobes", kprobes, ONE_SIZE },
 	{ "kprobes", kprobes, OF_PMDS },
+	{ "kretprobe_hides_the_caller", kretprobe_hides_the_caller, ONE_SIZE },
+	{ "kretprobe_hides_the_caller", kretprobe_hides_the_caller, OF_PMDS },
 	{ "fprobes", fprobes, ONE_SIZE },
 	{ "fprobes", fprobes, OF_PMDS },
 	{ "ftrace_switched_off", ftrace_switched_off, ONE_SIZE },

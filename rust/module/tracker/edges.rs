@@ -2,7 +2,10 @@
 
 //! Where VMAs begin and end inside the range of a folio, when `vma_adjust_trans_huge()` says that it changes.
 
-use kernel::sync::atomic::Relaxed;
+use kernel::{
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
 
 use fmi_model::{
     Boundary,
@@ -28,10 +31,16 @@ use crate::{
 /// VMAs behind one end of a merge, and before the other, whose edges are looked for, with preemption off.
 const MAX_SWALLOWED: usize = 16;
 
+/// Functions that split a VMA, or shrink it.
+const SPLITS: [&CStr; 2] = [c"__split_vma", c"vma_shrink"];
+
+/// Functions that merge VMAs, or what `commit_merge()` may be inlined into.
+const MERGES: [&CStr; 3] = [c"commit_merge", c"vma_merge_existing_range", c"vma_modify"];
+
 impl Tracker {
     /// The range of `vma` is about to become `start..end`; large PMDs across an edge are split.
     ///
-    /// `grows` says that the VMA behind it will begin at `end`, if that is before its old end.
+    /// `grows` says that the VMA behind it will begin at `end`, see [`Self::next_grows`].
     pub(super) fn vma_adjusted(&self, vma: &Vma<'_>, start: usize, end: usize, grows: bool) {
         if !self.armed() {
             return;
@@ -103,7 +112,7 @@ impl Tracker {
         1 << (g.page_shift + g.max_order)
     }
 
-    /// Loses the folios that this address is in the middle of, whatever VMAs map them.
+    /// Loses the folios around this address, whatever VMAs map them.
     pub(super) fn lose_around(&self, vma: &Vma<'_>, addr: usize) {
         let reach = self.reach();
         Range::of_hooked(vma, addr.saturating_sub(reach), addr.saturating_add(reach))
@@ -113,6 +122,11 @@ impl Tracker {
 
     /// Something happens to the edge of a VMA at `at`: for the folios that straddle it.
     fn edge(&self, vma: &Vma<'_>, at: usize, edge: Edge) {
+        self.visit(vma, at, Some(edge));
+    }
+
+    /// The same; if nobody knows what happens, they are lost.
+    fn visit(&self, vma: &Vma<'_>, at: usize, edge: Option<Edge>) {
         let reach = self.reach();
         let mut visitor = EdgeVisitor {
             tracker: self,
@@ -126,18 +140,31 @@ impl Tracker {
             .walk(&mut visitor);
     }
 
-    /// Returns whether `vma_adjust_trans_huge()` was called for a split: the arguments are those of
-    /// a merge in which the next VMA takes over the end of this one.
-    pub(super) fn is_split(&self, caller: usize) -> bool {
-        if self.split_caller.load(Relaxed) == caller {
-            return true;
+    /// At the entry of `vma_adjust_trans_huge()`, returns whether the VMA behind this one is to begin at
+    /// `end`, where this one ends then: a split has the same arguments, so the caller tells.
+    ///
+    /// A kretprobe on the function, for one, hides the caller. Then the folios at the old end are lost: it may
+    /// be there still.
+    pub(super) fn next_grows(
+        &self,
+        vma: &Vma<'_>,
+        (start, end): (usize, usize),
+        caller: usize,
+    ) -> bool {
+        if start != vma.start() || end >= vma.end() || self.split_caller.load(Relaxed) == caller {
+            return false;
         }
-        // Without a name for the caller, calls that follow put the boundaries right.
-        let split = sites::is_in(caller, &[c"__split_vma", c"vma_shrink"]).unwrap_or(true);
-        if split {
+        // The address behind the call may be another function's.
+        let call = caller.wrapping_sub(1);
+        if sites::is_in(call, &SPLITS) {
             self.split_caller.store(caller, Relaxed);
+            return false;
         }
-        split
+        let merges = sites::is_in(call, &MERGES);
+        if !merges && self.armed() {
+            self.visit(vma, vma.end(), None);
+        }
+        merges
     }
 }
 
@@ -162,7 +189,7 @@ struct EdgeVisitor<'a> {
     tracker: &'a Tracker,
     mm: usize,
     at: usize,
-    edge: Edge,
+    edge: Option<Edge>,
 }
 
 impl Visitor for EdgeVisitor<'_> {
@@ -177,6 +204,9 @@ impl Visitor for EdgeVisitor<'_> {
             return;
         }
         let pfn = site.pfn as u64;
+        let Some(edge) = self.edge else {
+            return tracker.lose(pfn, LostReason::Window);
+        };
         tracker.table.with(pfn, |shard| {
             shard.set_boundary(
                 &Boundary {
@@ -185,7 +215,7 @@ impl Visitor for EdgeVisitor<'_> {
                     mm: self.mm as u64,
                     base: site.base as u64,
                     at: at as u32,
-                    edge: self.edge,
+                    edge,
                     pid: current_pid(),
                 },
                 &tracker.env(),

@@ -368,8 +368,13 @@ impl call::Handler for RareHook {
                 dst_addr,
                 src_addr,
             }),
-            RareCall::AdjustVma { ref mut grows, .. } => {
-                *grows = !tracker.is_split(caller);
+            RareCall::AdjustVma {
+                vma,
+                start,
+                end,
+                ref mut grows,
+            } => {
+                *grows = tracker.next_grows(&vma, (start, end), caller);
                 None
             }
             RareCall::CopyHugePmd { .. } => None,
