@@ -77,7 +77,11 @@ static void emit(const struct fmi_walk *w, struct page *page, unsigned int nr,
  */
 static __always_inline pteval_t step_of(pte_t pte)
 {
-	if (!pte_present(pte) || pte_val(pte) != pte.pte)
+#ifdef CONFIG_X86
+	if (cpu_feature_enabled(X86_FEATURE_XENPV))
+		return 0;
+#endif
+	if (!pte_present(pte))
 		return 0;
 	return pte_val(pte_advance_pfn(pte, 1)) - pte.pte;
 }
