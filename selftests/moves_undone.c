@@ -36,6 +36,11 @@ static void under_limits(struct fmi_scene *s, unsigned long len, unsigned long t
 
 	/* They tell whether anything was moved. */
 	module_needs_windows();
+	/*
+	 * Of its stack, and where it keeps errno, the actor may have copied nothing since a
+	 * fork. It cannot be killed, so to copy it under a limit would take forever.
+	 */
+	fmi_eq(p_call(1, do_remap, s->va, 0, to, 0), EINVAL, "mremap of nothing");
 	cg_enter(p_pid(1));
 	for (long pages = 0; err && pages <= MOST_PAGES; pages++) {
 		cg_limit(pages);
