@@ -111,14 +111,19 @@ void s_mapped_whole(struct fmi_scene *s, int who, unsigned long va)
 		ex_map(&s->e, who, va, 0, (int)s->nr);
 }
 
-void s_populate_unchecked(struct fmi_scene *s)
+void s_populate_by(struct fmi_scene *s, int who)
 {
 	if (s->kind != FMI_ANON)
 		s_open(s, s->size);
-	p_start(1);
-	s_map(s, 1, s->va, s->size, 0);
-	s_fault(s, 1, s->va);
-	s_mapped_whole(s, 1, s->va);
+	p_start(who);
+	s_map(s, who, s->va, s->size, 0);
+	s_fault(s, who, s->va);
+	s_mapped_whole(s, who, s->va);
+}
+
+void s_populate_unchecked(struct fmi_scene *s)
+{
+	s_populate_by(s, 1);
 }
 
 void s_populate(struct fmi_scene *s)

@@ -34,6 +34,8 @@ void s_fault(struct fmi_scene *s, int who, unsigned long va);
 void s_mapped_whole(struct fmi_scene *s, int who, unsigned long va);
 /* All of it: actor 1 maps the whole folio at s->va, in a VMA of exactly its size. */
 void s_populate(struct fmi_scene *s);
+/* The same by another actor, unchecked. */
+void s_populate_by(struct fmi_scene *s, int who);
 /* The same while tracking is off: nothing can be checked. */
 void s_populate_unchecked(struct fmi_scene *s);
 /*

@@ -256,11 +256,7 @@ static void uffd_continue(struct fmi_scene *s)
 {
 	struct op_watch w;
 
-	s_open(s, s->size);
-	p_start(2);
-	s_map(s, 2, s->va, s->size, 0);
-	s_fault(s, 2, s->va);
-	s_mapped_whole(s, 2, s->va);
+	s_populate_by(s, 2);
 	p_start(1);
 	s_map(s, 1, s->va, s->size, 0);
 	p_uffd_minor(1, s->va, s->size);

@@ -141,12 +141,8 @@ static void merged_with_what_maps_nothing(struct fmi_scene *s)
 {
 	const unsigned long rest = s->size - 3 * pgsz;
 
-	s_open(s, s->size);
 	/* The folio as a whole, by another process. */
-	p_start(2);
-	s_map(s, 2, s->va, s->size, 0);
-	s_fault(s, 2, s->va);
-	s_mapped_whole(s, 2, s->va);
+	s_populate_by(s, 2);
 	p_start(1);
 	s_map(s, 1, s->va, s->size, 0);
 	p_madvise(1, s_page(s, 2), s->size - 2 * pgsz, MADV_DONTDUMP);

@@ -59,7 +59,7 @@ impl Tracker {
         if start < old_end && old_end < end {
             self.edge(vma, old_end, vanished(start, end));
         }
-        if grows && end < old_end {
+        if grows {
             let next = vma.find(old_end);
             let next_end = next.map_or(usize::MAX, |next| next.end());
             self.edge(vma, old_end, vanished(end, next_end));
