@@ -118,7 +118,9 @@ impl kernel::Module for FolioMapcount {
 impl FolioMapcount {
     fn load() -> Result<Self> {
         let bytes = session::bound(compat::parameter(module_parameters::mem_kb.value()))
-            .inspect_err(|_| pr_err!("mem_kb is at least 256 and at most half of the memory\n"))?;
+            .inspect_err(|_| {
+                pr_err!("mem_kb is at least 256, at most half of the memory and 16 GiB\n")
+            })?;
         let enable: u8 = compat::parameter(module_parameters::enable.value());
         if enable > 1 {
             pr_err!("the parameter enable is 0 or 1\n");

@@ -44,7 +44,7 @@ const BOUNDS: core::ops::RangeInclusive<usize> = 256 << 10..=16 << 30;
 ///
 /// # Errors
 ///
-/// `EINVAL` if it is too small to track anything, or more than half of the machine's memory.
+/// `EINVAL` if it is too small to track anything, more than half of the machine's memory, or more than 16 GiB.
 pub(crate) fn bound(mem_kb: u64) -> Result<usize> {
     if mem_kb == 0 {
         return Ok((ram_bytes() / RAM_SHARE).clamp(MIN_BYTES, *BOUNDS.end()));

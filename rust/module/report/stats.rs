@@ -52,6 +52,21 @@ impl File<Control> for Stats {
 
         seq_print!(m, "version: 1\n");
         seq_print!(m, "enabled: {}\n", u8::from(control.session.enabled()));
+        seq_print!(m, "since_ns: {}\n", control.since_ns(Group::Stats));
+        // What was not seen comes first.
+        seq_print!(m, "lost: {}\n", sum("lost_"));
+        seq_print!(m, "inconsistent: {}\n", sum("inconsistent_"));
+        seq_print!(m, "mismatches: {}\n", check::mismatches());
+        seq_print!(m, "missed_calls: {}\n", control.session.missed());
+        seq_print!(m, "windows_abnormal: {abnormal}\n");
+        seq_print!(m, "windows_missed: {}\n", tracker.crosscheck.missed());
+        seq_print!(m, "moves_unseen: {}\n", tracker.moves_unseen());
+        seq_print!(m, "windows_overflow: {overflow}\n");
+        seq_print!(m, "blind_calls: {blind}\n");
+        seq_print!(m, "hooks_dead: {}\n", u8::from(tracker.hooks_dead()));
+        seq_print!(m, "hooks_unknown_site: {unknown_sites}\n");
+        seq_print!(m, "hooks_unreadable: {unreadable}\n");
+        super::scan::stats(control, m);
         let choice = tracker.choice();
         let hooks = match choice.backend {
             _ if choice.second().is_some() => "ftrace,tracepoints",
@@ -71,21 +86,7 @@ impl File<Control> for Stats {
             seq_print!(m, "{separator}{}", hook.function());
         }
         seq_print!(m, "{none}\n");
-        seq_print!(m, "since_ns: {}\n", control.since_ns(Group::Stats));
-        super::scan::stats(control, m);
-        seq_print!(m, "lost: {}\n", sum("lost_"));
-        seq_print!(m, "inconsistent: {}\n", sum("inconsistent_"));
-        seq_print!(m, "mismatches: {}\n", check::mismatches());
-        seq_print!(m, "missed_calls: {}\n", control.session.missed());
-        seq_print!(m, "windows_abnormal: {abnormal}\n");
-        seq_print!(m, "windows_missed: {}\n", tracker.crosscheck.missed());
-        seq_print!(m, "moves_unseen: {}\n", tracker.moves_unseen());
-        seq_print!(m, "windows_overflow: {overflow}\n");
-        seq_print!(m, "blind_calls: {blind}\n");
-        seq_print!(m, "hooks_dead: {}\n", u8::from(tracker.hooks_dead()));
-        seq_print!(m, "hooks_unknown_site: {unknown_sites}\n");
         seq_print!(m, "asked_irqs_off: {}\n", tracker.asked_irqs_off());
-        seq_print!(m, "hooks_unreadable: {unreadable}\n");
         for (class, name) in class::NAMES {
             seq_print!(m, "{name}: {}\n", class::sum(class));
         }
