@@ -3,6 +3,8 @@
  * The KUnit suites of the module, which run when it is loaded into a kernel with CONFIG_KUNIT:
  * their results, each as one of this program.
  */
+#include <dirent.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +19,7 @@
 
 static const char *const suites[] = {
 	"fmi_args", "fmi_crosscheck", "fmi_examples", "fmi_mm", "fmi_operation", "fmi_session",
-	"fmi_sites", "fmi_table", "fmi_window",
+	"fmi_sites", "fmi_storage", "fmi_table", "fmi_window",
 };
 
 static int nr_done, nr_failed, nr_skipped;
@@ -78,6 +80,30 @@ static void report(const char *suite)
 	}
 }
 
+/* Suites of the module that are not among these would go unseen. */
+static void all_are_known(void)
+{
+	struct dirent *entry;
+	DIR *dir = opendir(KUNIT_DIR);
+
+	if (!dir) {
+		printf("# cannot open " KUNIT_DIR "\n");
+		result(false, "suites", "");
+		return;
+	}
+	while ((entry = readdir(dir))) {
+		bool known = strncmp(entry->d_name, "fmi_", 4);
+
+		for (size_t i = 0; i < ARRAY_SIZE(suites); i++)
+			known |= !strcmp(entry->d_name, suites[i]);
+		if (!known) {
+			printf("# %s is not known\n", entry->d_name);
+			result(false, "suites", "");
+		}
+	}
+	closedir(dir);
+}
+
 int main(void)
 {
 	char enabled[8] = "";
@@ -94,6 +120,7 @@ int main(void)
 	module_ready();
 	for (size_t i = 0; i < ARRAY_SIZE(suites); i++)
 		report(suites[i]);
+	all_are_known();
 	printf("1..%d\n", nr_done);
 	printf("# Totals: pass:%d fail:%d skip:%d\n", nr_done - nr_failed - nr_skipped, nr_failed,
 	       nr_skipped);
