@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Measuring in a guest.  Sourced by "bench" and "bench-check", after lib.sh.
+# Measuring in a guest.  Sourced by bench, bench-check, scaling and profile, after lib.sh.
 
 # record_stock_only: numbers that are kept are those of the newest stock kernel.
 record_stock_only() {
@@ -31,13 +31,14 @@ ebpf_program() {
 # shellcheck disable=SC2016 # expanded in the guest
 enter_state() {
 	case $1 in
-	none | again) echo 'set --' ;;
+	none | none+* | again) echo 'set --' ;;
 	loaded) echo 'modprobe folio_mapcount || exit; set --' ;;
 	nothing) echo 'insmod /fmi/nothing.ko selftest=0 scan=0 enable=1 || exit; set --' ;;
 	enabled)
 		echo 'modprobe folio_mapcount selftest=0 enable=1 || exit; set -- -c
 			source=$(sed -n "s/^backend: //p" /sys/kernel/debug/folio_mapcount/stats)'
 		;;
+	enabled+*) echo 'modprobe folio_mapcount selftest=0 enable=1 mem_kb=65536 || exit; set -- -c' ;;
 	polled) echo 'modprobe folio_mapcount selftest=0 enable=1 || exit; set -- -p' ;;
 	ebpf)
 		echo '/samples/bench_ebpf >/run/ebpf & ebpf=$!
@@ -51,7 +52,7 @@ enter_state() {
 # shellcheck disable=SC2016 # expanded in the guest
 leave_state() {
 	case $1 in
-	none | again) ;;
+	none | none+* | again) ;;
 	ebpf) echo 'kill $ebpf; wait $ebpf' ;;
 	*) echo 'rmmod folio_mapcount || exit' ;;
 	esac
@@ -59,16 +60,21 @@ leave_state() {
 
 # measure FILE STATES OPTION...: boots a guest, brings it into the states one after the other, and
 # writes to FILE what samples/bench prints there, after a line that names kernel and state.
+# In a state STATE+N so many other processes map the same, and these options do not count.
 # $EXTRA: a directory laid over the guest's root.
 measure() {
-	local file=$1 states=$2 state commands=''
+	local file=$1 states=$2 state options commands=''
 	shift 2
 	for state in $states; do
+		options=$*
+		if [[ $state == *+* ]]; then
+			options="-k anon -m munmap,pte-dontneed -s 64K -r 3 -o ${state#*+}"
+		fi
 		# The eBPF program wants to know the kernel's types.
 		commands+="if [ $state != ebpf ] || [ -e /sys/kernel/btf/vmlinux ]; then
 			source=; $(enter_state "$state")
 			echo \"# \$(uname -r) $ARCH $state \$source\"
-			/samples/bench \"\$@\" $* || exit
+			/samples/bench \"\$@\" $options || exit
 			$(leave_state "$state")
 		fi
 		"
