@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Counting results.  Sourced by "check" and "test", after lib.sh.
+# Counting results.  Sourced by whatever counts results: check, test, storm, bench-check, preview-check; after lib.sh.
 #
 # FMI_TALLY=FILE: the totals are also added to FILE, for a sum over several commands.
 
