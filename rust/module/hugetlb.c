@@ -190,7 +190,8 @@ void fmi_walk_hugetlb(const struct fmi_walk *walk, unsigned int *budget,
 {
 	struct hstate *h = hstate_vma(walk->vma);
 	struct address_space *mapping = walk->vma->vm_file->f_mapping;
-	unsigned long addr = walk->start & huge_page_mask(h);
+	/* An entry in front of the range is told of with the range that it begins in. */
+	unsigned long addr = ALIGN(walk->start, huge_page_size(h));
 	unsigned int nr = 0;
 
 	i_mmap_lock_read(mapping);

@@ -341,7 +341,7 @@ static bool mark_absent(const struct fmi_walk *w, pud_t *pud, p4d_t *p4d,
 		return true;
 	spin_lock(&w->mm->page_table_lock);
 	if (pud)
-		absent = pud_none(pudp_get(pud)) || pud_leaf(pudp_get(pud));
+		absent = pud_none(pudp_get(pud));
 	else if (p4d)
 		absent = p4d_none(p4dp_get(p4d));
 	else
@@ -350,6 +350,26 @@ static bool mark_absent(const struct fmi_walk *w, pud_t *pud, p4d_t *p4d,
 		w->mark(w->ctx, addr, end);
 	spin_unlock(&w->mm->page_table_lock);
 	return absent;
+}
+
+/* Return: false if the entry is no leaf any more. */
+static bool walk_pud_leaf(const struct fmi_walk *w, pud_t *pud, unsigned long addr,
+			  unsigned long end)
+{
+	spinlock_t *ptl = pud_lock(w->mm, pud);
+	pud_t val = pudp_get(pud);
+	bool leaf = pud_leaf(val);
+
+	if (leaf) {
+		struct page *page = fmi_pud_mapped_page(val);
+
+		/* Who walks a part at a time is told once. */
+		if (page && IS_ALIGNED(addr, PUD_SIZE))
+			emit(w, page, 1U << (PUD_SHIFT - PAGE_SHIFT), addr, true);
+		mark(w, addr, end);
+	}
+	spin_unlock(ptl);
+	return leaf;
 }
 
 static bool walk_puds(const struct fmi_walk *w, p4d_t *p4d, unsigned long addr,
@@ -361,9 +381,14 @@ static bool walk_puds(const struct fmi_walk *w, p4d_t *p4d, unsigned long addr,
 	for (; addr != end; addr = next, pud++) {
 		next = pud_addr_end(addr, end);
 		do {
-			pud_t val = pudp_get(pud);
+			pud_t val;
 
-			if (pud_none(val) || pud_leaf(val))
+			do
+				val = pudp_get(pud);
+			while (pud_leaf(val) && !walk_pud_leaf(w, pud, addr, next));
+			if (pud_leaf(val))
+				break;
+			if (pud_none(val))
 				continue;
 			if (!pud_bad(val) && walk_pmds(w, pud, val, addr, next))
 				return true;
