@@ -35,8 +35,12 @@ use fmi_model::{
 };
 
 use crate::{
+    class,
     compat::smp_rmb,
-    env::now_ns,
+    env::{
+        now_ns,
+        page_info, //
+    },
     quiesce,
     tracker::Tracker,
     who::KernelNames, //
@@ -443,6 +447,12 @@ impl Pair<'_> {
                 }
                 if !stopped && wanted.seqs != Some(difference.seqs()) {
                     return Look::Again(Some(difference.seqs()));
+                }
+                // Memory of a device that drivers map as anonymous is only counted by the first.
+                let followed = page_info(wanted.pfn).is_some_and(|page| page.class == class::TRACK);
+                if difference.first.is_none() && !followed {
+                    self.both.found.lock().round.skip(TwinSkip::Absent);
+                    return Look::Done;
                 }
                 self.note(&difference, stopped);
                 b.lose(wanted.pfn, LostReason::Mismatch, &env_b);
