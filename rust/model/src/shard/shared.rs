@@ -73,6 +73,10 @@ impl Shard<'_> {
             {
                 return under;
             }
+            // When a table is shared, what the first MM had mapped by it goes where all find it.
+            if !table.shared {
+                return (mm, base);
+            }
             if let Some(record) = self.record_in(e, table) {
                 return (record.mm, record.base());
             }
