@@ -317,7 +317,7 @@ impl Shard<'_> {
             }
         }
         let found = self.locate_elsewhere(e, c, part)?;
-        let r = found.ok_or(if c.base == NO_BASE && self.maps_any(e, c, part)? {
+        let r = found.ok_or(if c.base == NO_BASE && self.maps_any(e, c, part) {
             Fail::NotLinear
         } else {
             Fail::Inconsistent(Inconsistency::RemoveNotMapped)
@@ -327,15 +327,12 @@ impl Shard<'_> {
     }
 
     /// Returns whether any record of the MM has all mappings of a part.
-    fn maps_any(&self, e: u32, c: &Call, part: Part) -> Result<bool, Fail> {
-        let first = self.entry(e)?.first_record();
+    fn maps_any(&self, e: u32, c: &Call, part: Part) -> bool {
         let has = |record: &Record| {
-            record.mm == c.mm
-                && self
-                    .pages_of(record, c.order)
-                    .is_ok_and(|pages| pages.all(part.first, part.end()))
+            self.pages_of(record, c.order)
+                .is_ok_and(|pages| pages.all(part.first, part.end()))
         };
-        Ok(self.find_record(first, has).is_some())
+        self.find_of_mm(e, c.mm, has).is_some()
     }
 
     /// Finds mappings that an open move may have taken to, or left at, another base.
@@ -374,13 +371,12 @@ impl Shard<'_> {
     ) -> Result<Option<u32>, Fail> {
         let page_shift = self.state.geometry.page_shift;
         let fits = |record: &Record| {
-            record.mm == c.mm
-                && pages_in_vma(
-                    (record.base(), c.order, page_shift),
-                    part,
-                    (c.vma_start, c.vma_end),
-                )
-                .is_some()
+            pages_in_vma(
+                (record.base(), c.order, page_shift),
+                part,
+                (c.vma_start, c.vma_end),
+            )
+            .is_some()
                 && match part.level {
                     Level::Entire => record.entire(),
                     Level::Pte => self
@@ -388,10 +384,10 @@ impl Shard<'_> {
                         .is_ok_and(|pages| pages.all(part.first, part.end())),
                 }
         };
-        let Some(r) = self.find_record(self.entry(e)?.first_record(), fits) else {
+        let Some(r) = self.find_of_mm(e, c.mm, fits) else {
             return Ok(None);
         };
-        let another = self.find_record(self.record(r)?.next, fits);
+        let another = self.next_of_mm(self.record(r)?.hash_next, (e, c.mm), fits);
         Ok(another.is_none().then_some(r))
     }
 

@@ -206,7 +206,17 @@ impl Shard<'_> {
         wanted: impl Fn(&Record) -> bool,
     ) -> Option<u32> {
         let bucket = bucket_of(self.record_buckets.len(), key_of(e, mm));
-        let mut link = self.record_buckets.get(bucket).copied()?;
+        let link = self.record_buckets.get(bucket).copied()?;
+        self.next_of_mm(link, (e, mm), wanted)
+    }
+
+    /// The same from a link of the hash on.
+    pub(crate) fn next_of_mm(
+        &self,
+        mut link: u32,
+        (e, mm): (u32, u64),
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Option<u32> {
         while let Some(r) = position_of(link) {
             let record = self.record(r).ok()?;
             if record.entry == link_to(e) && record.mm == mm && wanted(record) {
