@@ -10,6 +10,7 @@
 //!
 //! Source: `zap_pte_range()`, `tlb_flush_rmaps()`.
 
+use super::apply::Part;
 use super::{
     Fail,
     Shard, //
@@ -23,11 +24,14 @@ use crate::{
     Level,
     LostReason,
     Op,
-    Outcome, //
+    Outcome,
+    NO_BASE, //
 };
 
 /// Most runs of pages of a shard that removes are owed for.
-const NR_OWED: usize = 16;
+///
+/// A page table of folios of two pages, faulted in while its removes are late, takes up to 30.
+const NR_OWED: usize = 32;
 
 /// A run of pages of one folio, MM and base. No pages: unused.
 #[derive(Clone, Copy, Default, Debug)]
@@ -62,6 +66,15 @@ pub(crate) struct Debts {
 impl Debts {
     /// Notes a run; returns false if there is no room.
     fn add(&mut self, owed: Owed) -> bool {
+        let same = |a: &Owed| (a.pfn, a.mm, a.base) == (owed.pfn, owed.mm, owed.base);
+        let beside =
+            |a: &&mut Owed| a.is_used() && same(a) && (a.end == owed.first || a.first == owed.end);
+        if let Some(beside) = self.list.iter_mut().find(beside) {
+            beside.first = beside.first.min(owed.first);
+            beside.end = beside.end.max(owed.end);
+            beside.cookie = owed.cookie;
+            return true;
+        }
         let Some(free) = self.list.iter_mut().find(|owed| !owed.is_used()) else {
             return false;
         };
@@ -155,7 +168,7 @@ impl Shard<'_> {
     ///
     /// # Errors
     ///
-    /// There is no room to note what is owed.
+    /// [`Fail::NoMemory`]: there is no room to note what is owed.
     pub(crate) fn owe(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
         self.call_in(env);
         let none = Fail::Inconsistent(Inconsistency::AddMapped);
@@ -180,7 +193,7 @@ impl Shard<'_> {
                     end: stop,
                 };
                 if !self.state.debts.add(owed) {
-                    return Err(none);
+                    return Err(Fail::NoMemory);
                 }
                 self.state.counters.add(Counter::AddEarly);
             } else {
@@ -192,17 +205,38 @@ impl Shard<'_> {
         Ok(Outcome::Applied)
     }
 
+    /// Returns the call with the base that it is about, if it does not tell and that is known: the add said it.
+    fn debtor(&self, c: &Call) -> Result<Call, Fail> {
+        let part = Part {
+            level: c.level,
+            first: c.first,
+            nr: c.nr,
+        };
+        let mut debtor = *c;
+        if let Some(e) = self.find(c.pfn).filter(|_| c.base == NO_BASE) {
+            if let Some(r) = self.locate_elsewhere(e, c, part)? {
+                debtor.base = self.record(r)?.base();
+            }
+        }
+        Ok(debtor)
+    }
+
     /// Takes a remove some of which may have been owed.
+    ///
+    /// # Errors
+    ///
+    /// [`Fail::NoMemory`]: there is no room for a debt that falls apart.
     pub(crate) fn pay(&mut self, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
         self.call_in(env);
         let end = c.first.wrapping_add(c.nr);
+        let debtor = self.debtor(c)?;
         let mut at = c.first;
         while at < end {
-            let (stop, owed) = self.state.debts.run(c, at, end);
+            let (stop, owed) = self.state.debts.run(&debtor, at, end);
             if !owed {
                 self.call_part(c, at, stop, env)?;
-            } else if !self.state.debts.pay(c, at, stop) {
-                return Err(Fail::Inconsistent(Inconsistency::AddMapped));
+            } else if !self.state.debts.pay(&debtor, at, stop) {
+                return Err(Fail::NoMemory);
             }
             at = stop;
         }

@@ -8,9 +8,11 @@ use fmi_model::{
     Inconsistency,
     Kind,
     Level,
+    LostReason,
     Op,
     Outcome,
-    State, //
+    State,
+    NO_BASE, //
 };
 use proptest::prelude::*;
 
@@ -30,6 +32,13 @@ fn file(op: Op, first: u32, nr: u32) -> Call {
     Call {
         kind: Kind::File,
         ..mapped(call(op, first, nr))
+    }
+}
+
+fn file_of_64(op: Op, first: u32, nr: u32) -> Call {
+    Call {
+        order: 6,
+        ..file(op, first, nr)
     }
 }
 
@@ -87,12 +96,64 @@ fn neither_anonymous_memory_nor_pmds_come_early() {
     assert_eq!(again, Outcome::Inconsistent(Inconsistency::AddMapped));
 }
 
+/// A contradiction it is not: they may all be right.
 #[test]
-fn more_than_can_be_noted_is_a_contradiction() {
+fn more_than_can_be_noted_is_no_room() {
     let mut rig = eight_pages();
-    let outcomes: Vec<Outcome> = (0..20).map(|n| rig.take(file(Op::Add, n % 8, 1))).collect();
-    let last = Outcome::Inconsistent(Inconsistency::AddMapped);
-    assert_eq!(outcomes.iter().position(|o| *o == last), Some(16));
+    let outcomes: Vec<Outcome> = (0..40).map(|_| rig.take(file(Op::Add, 0, 1))).collect();
+    let last = Outcome::Lost(LostReason::NoMemory);
+    assert_eq!(outcomes.iter().position(|o| *o == last), Some(32));
+    assert_eq!(rig.counter(Counter::AddMapped), 0);
+    assert_eq!(rig.state(pfn(1)), Some(State::Lost));
+}
+
+/// Faults that map a page each owe as much as one that maps all of them.
+#[test]
+fn neighbours_are_one_debt() {
+    let pages = |op| (0..40).map(move |n| file_of_64(op, n, 1));
+    let mut rig = Rig::new(PLENTY);
+    let first = Call {
+        kernel_unmapped: true,
+        ..file_of_64(Op::Add, 0, 40)
+    };
+    assert_eq!(rig.take(first), Outcome::Started);
+    for add in pages(Op::Add) {
+        assert_eq!(rig.take(add), Outcome::Applied);
+    }
+    assert_eq!(rig.total(pfn(1)), 40);
+    assert_eq!(rig.take(file_of_64(Op::Remove, 0, 40)), Outcome::Applied);
+    assert_eq!(rig.total(pfn(1)), 40);
+    for remove in pages(Op::Remove) {
+        assert_eq!(rig.take(remove), Outcome::Applied);
+    }
+    assert_eq!(rig.total(pfn(1)), 0);
+    assert_eq!(rig.counter(Counter::AddMapped), 0);
+}
+
+/// Removes of pages of drivers come without an address if they come late.
+#[test]
+fn a_late_remove_need_not_say_where() {
+    let driver = |op, first, nr| Call {
+        kind: Kind::Driver,
+        ..mapped(call(op, first, nr))
+    };
+    let mut rig = Rig::new(PLENTY);
+    let first = Call {
+        kernel_unmapped: true,
+        ..driver(Op::Add, 0, 8)
+    };
+    assert_eq!(rig.take(first), Outcome::Started);
+    assert_eq!(rig.take(driver(Op::Add, 6, 2)), Outcome::Applied);
+    let late = Call {
+        base: NO_BASE,
+        ..driver(Op::Remove, 0, 8)
+    };
+    assert_eq!(rig.take(late), Outcome::Applied);
+    assert_eq!(rig.total(pfn(1)), 2);
+    rig.env.grace_period();
+    assert_eq!(rig.take(driver(Op::Remove, 6, 2)), Outcome::Applied);
+    assert_eq!(rig.total(pfn(1)), 0);
+    assert_eq!(rig.counter(Counter::AddMapped), 0);
 }
 
 proptest! {
