@@ -239,7 +239,7 @@ static void leaves_no_fault(struct fmi_scene *s)
 static const char *const parameters[] = {
 	"fault_drop", "fault_double", "fault_drop_walk", "fault_blind", "fault_blind_too",
 	"fault_exit", "fault_no_stack", "fault_no_search", "fault_drop_second",
-	"fault_full_stack",
+	"fault_full_stack", "fault_no_room",
 };
 
 static bool is_there(const char *parameter)

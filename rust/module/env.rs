@@ -113,6 +113,10 @@ impl Env for KernelEnv<'_> {
         self.windows.any_open()
     }
 
+    fn windows_lack(&self) -> bool {
+        self.windows.lack()
+    }
+
     fn window_covers(&self, mm: u64, base: u64, len: u64) -> bool {
         self.windows
             .covers(mm as usize, base as usize, len as usize)

@@ -37,6 +37,21 @@ module_param(fault_no_search, uint, 0600);
 MODULE_PARM_DESC(fault_no_search,
 		 "Scans do not look for MMs in the reverse maps of folios (0: they do)");
 
+static unsigned int fault_no_room;
+module_param(fault_no_room, uint, 0600);
+MODULE_PARM_DESC(fault_no_room,
+		 "Forks and moves find no room for their windows (0: they do)");
+
+/**
+ * fmi_fault_no_room - whether windows shall find no room
+ *
+ * Context: any.
+ */
+bool fmi_fault_no_room(void)
+{
+	return READ_ONCE(fault_no_room);
+}
+
 /**
  * fmi_fault_drops_walk - whether a walk shall leave out what it has found
  *

@@ -9,5 +9,6 @@ unsigned int fmi_fault_times(bool second);
 bool fmi_fault_drops_walk(void);
 bool fmi_fault_no_stack(void);
 bool fmi_fault_no_search(void);
+bool fmi_fault_no_room(void);
 
 #endif

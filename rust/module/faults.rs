@@ -21,6 +21,12 @@ pub(crate) fn no_stack() -> bool {
     unsafe { crate::raw::fmi_fault_no_stack() }
 }
 
+/// Returns whether forks and moves shall find no room for their windows.
+pub(crate) fn no_room() -> bool {
+    // SAFETY: May be called in any context.
+    unsafe { crate::raw::fmi_fault_no_room() }
+}
+
 /// Returns whether scans shall not look for MMs in the reverse maps of folios.
 pub(crate) fn no_search() -> bool {
     // SAFETY: May be called in any context.

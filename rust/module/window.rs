@@ -259,6 +259,10 @@ impl Windows {
         let window = Window { ticket, task, kind };
         let mut room = true;
         self.for_each_bucket_of(&window, |bucket| room = room && bucket.put(window));
+        #[cfg(fmi_faults)]
+        if crate::faults::no_room() {
+            room = false;
+        }
         if room {
             if let Some(bucket) = self.bucket(task) {
                 bucket.of_tasks.fetch_add(1, Relaxed);
@@ -269,7 +273,8 @@ impl Windows {
             });
             shared.uncounted.fetch_add(1, Relaxed);
             shared.overflow.fetch_add(1, Relaxed);
-            if !matches!(kind, Kind::Copy(_)) {
+            // What UFFDIO_MOVE moves then is lost before it does.
+            if matches!(kind, Kind::Uffd { .. }) {
                 return None;
             }
             shared.roomless.fetch_add(1, Relaxed);
@@ -376,7 +381,12 @@ impl Windows {
         self.buckets.iter().filter_map(first).min()
     }
 
-    /// Notes that a copy is over that found no room.
+    /// Returns whether a copy or mremap is under way that found no room.
+    pub(crate) fn lack(&self) -> bool {
+        self.shared.roomless.load(Relaxed) != 0
+    }
+
+    /// Notes that a copy or mremap is over that found no room.
     pub(crate) fn close_overflow(&self) {
         let roomless = &self.shared.roomless;
         let mut nr = roomless.load(Relaxed);
@@ -484,8 +494,7 @@ impl Windows {
             _ => None,
         };
         let bucket = self.bucket(mm);
-        bucket.is_some_and(|bucket| bucket.find_map(covered).is_some())
-            || self.shared.roomless.load(Relaxed) != 0
+        bucket.is_some_and(|bucket| bucket.find_map(covered).is_some()) || self.lack()
     }
 
     /// Returns whether an mremap or UFFDIO_MOVE moves a part of this range, or moves something to it,
@@ -537,7 +546,7 @@ impl Windows {
                 self.close(&window);
             }
         }
-        while self.shared.roomless.load(Relaxed) != 0 {
+        while self.lack() {
             self.close_overflow();
         }
     }

@@ -170,7 +170,8 @@ pub struct Call {
     /// The kernel's `_large_mapcount` says unmapped at the entry of the call.
     ///
     /// May be read before the lock of the shard is taken: from there to the end of the call no grace
-    /// period can pass, so what other calls do meanwhile is still remembered here.
+    /// period can begin and end, so what other calls do meanwhile is still remembered here. If it says mapped, that
+    /// may be by a remove that had begun before and has ended since: one period may have gone on.
     pub kernel_unmapped: bool,
     /// The ticket of a fork copy that may have duplicated a removed mapping already, or that will
     /// find what a [`Op::Touch`] announces; 0 for none.
@@ -420,6 +421,11 @@ pub trait Env {
 
     /// Returns whether any fork copy or mremap is under way; must be cheap.
     fn windows_open(&self) -> bool;
+
+    /// Returns whether a copy or move is under way that nothing is known of, because there was no room for it.
+    fn windows_lack(&self) -> bool {
+        false
+    }
 
     /// Returns whether an unfinished fork copy (the part of its source not yet walked) or an
     /// mremap overlaps `len` bytes from `base` (wrapping) of the MM.

@@ -120,6 +120,17 @@ impl Tracker {
             .walk(&mut LoseVisitor(self));
     }
 
+    /// Loses the folios around all edges that come or go when the range of `vma` becomes `start..end`.
+    ///
+    /// Of two VMAs that are merged into this one, the second one ends at `end`. Those in between map nothing any more.
+    pub(super) fn lose_edges(&self, vma: &Vma<'_>, start: usize, end: usize) {
+        let last = vma.find(end.wrapping_sub(1));
+        let between = last.map_or(end, |last| last.start());
+        for edge in [start, end, vma.start(), vma.end(), between] {
+            self.lose_around(vma, edge);
+        }
+    }
+
     /// Something happens to the edge of a VMA at `at`: for the folios that straddle it.
     fn edge(&self, vma: &Vma<'_>, at: usize, edge: Edge) {
         self.visit(vma, at, Some(edge));

@@ -167,9 +167,7 @@ impl Tracker {
             // The PMD lock is held.
             CheckedCall::UffdMove { mm, src_addr } => self.lose_at(*mm, *src_addr),
             CheckedCall::AdjustVma { vma, start, end } => {
-                for edge in [*start, *end, vma.start(), vma.end()] {
-                    self.lose_around(vma, edge);
-                }
+                self.lose_edges(vma, *start, *end);
             }
         }
     }
@@ -429,9 +427,16 @@ impl call::Handler for RareHook {
                     mark: new_addr,
                     end,
                 };
-                let open = tracker.windows.move_of(current_task(), new.mm());
-                tracker.moved(&open.unwrap_or(roomless), end, 0);
-                tracker.close_move();
+                match tracker.windows.move_of(current_task(), new.mm()) {
+                    Some(open) => {
+                        tracker.moved(&open, end, 0);
+                        tracker.close_move();
+                    }
+                    None => {
+                        tracker.moved(&roomless, end, 0);
+                        tracker.windows.close_overflow();
+                    }
+                }
             }
             Some(RareCall::UffdMove { .. }) => tracker.close_move(),
             Some(RareCall::AdjustVma {

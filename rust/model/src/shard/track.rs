@@ -101,6 +101,13 @@ fn is_well_formed(c: &Call) -> bool {
     c.order > 0 && fits && entry::fits(c.pfn) && (c.level == Level::Pte || c.nr == nr_pages)
 }
 
+/// Returns whether the kernel counts no mapping of the folio of a call by now. What the call has read may be of before
+/// the end of the last remove: if that was in flight then, it was over when the grace period had passed.
+fn is_unmapped(c: &Call, env: &dyn Env) -> bool {
+    env.kernel_of(c.pfn, c.order)
+        .is_some_and(|kernel| kernel.large == 0)
+}
+
 impl Shard<'_> {
     /// Takes one rmap call, or one find of the fork walk.
     ///
@@ -284,6 +291,9 @@ impl Shard<'_> {
             }
             Op::Add | Op::Touch => {
                 let settled = env.gp_elapsed(cookie) && !self.is_pending(e, env)?;
+                if same_order && settled && is_unmapped(c, env) {
+                    return self.restart(e, c, env);
+                }
                 if !same_order || settled {
                     return self.missed(e, c, env);
                 }
@@ -509,6 +519,11 @@ impl Shard<'_> {
             Fail::NotLinear => {
                 self.lose_entry(e, LostReason::NotLinear, env);
                 Outcome::Lost(LostReason::NotLinear)
+            }
+            // A copy or move that found no room for its window may have made it, or taken it along.
+            Fail::Inconsistent(Inconsistency::RemoveNotMapped) if env.windows_lack() => {
+                self.lose_entry(e, LostReason::Window, env);
+                Outcome::Lost(LostReason::Window)
             }
             Fail::Inconsistent(kind) => {
                 self.lose_entry(e, LostReason::Inconsistent, env);

@@ -156,6 +156,22 @@ fn a_drained_folio_that_is_mapped_was_missed() {
     }
 }
 
+/// What a call has read of the counter is as old as its beginning: the last remove may have been in flight.
+#[test]
+fn what_a_call_has_read_may_be_old() {
+    for op in [Op::Add, Op::Touch] {
+        let mut rig = Rig::new(PLENTY);
+        rig.take(call(Op::Add, 0, 4));
+        rig.take(mapped(call(Op::Remove, 0, 4)));
+        rig.env.grace_period();
+        let unmapped = crate::kernel::Folio::new(4, true).counts();
+        rig.env.kernel.borrow_mut().insert(pfn(1), unmapped);
+        assert_eq!(rig.take(mapped(call(op, 0, 4))), Outcome::Started);
+        assert_eq!(rig.counter(Counter::Missed), 0);
+        assert_eq!(rig.total(pfn(1)), if op == Op::Add { 4 } else { 0 });
+    }
+}
+
 #[test]
 fn entries_are_taken_back_oldest_first_and_late_calls_count() {
     let mut rig = Rig::new(PLENTY);

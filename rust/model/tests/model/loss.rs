@@ -24,6 +24,21 @@ use crate::rig::{
     PLENTY, //
 };
 
+/// What a copy or move has done that found no room for its window is not known until it is over.
+#[test]
+fn what_was_not_noted_for_want_of_room_is_no_contradiction() {
+    for (lacks, outcome) in [
+        (false, Outcome::Inconsistent(Inconsistency::RemoveNotMapped)),
+        (true, Outcome::Lost(LostReason::Window)),
+    ] {
+        let mut rig = Rig::new(PLENTY);
+        rig.take(call(Op::Add, 0, 4));
+        rig.env.lacks.set(lacks);
+        assert_eq!(rig.take(mapped(call(Op::Remove, 4, 4))), outcome);
+        assert_eq!(rig.state(pfn(1)), Some(State::Lost));
+    }
+}
+
 #[test]
 fn a_mapped_folio_cannot_change_its_order() {
     let mut rig = Rig::new(PLENTY);

@@ -65,6 +65,8 @@ pub struct SimEnv {
     pub begins: Var<Option<Window>>,
     /// Not all disagreements are wanted, see [`Env::wants_all`].
     pub patient: Var<bool>,
+    /// A copy is under way that found no room.
+    pub lacks: Var<bool>,
     /// How many were told.
     pub told: Var<u64>,
 }
@@ -96,6 +98,10 @@ impl Env for SimEnv {
 
     fn windows_open(&self) -> bool {
         !self.windows.borrow().is_empty()
+    }
+
+    fn windows_lack(&self) -> bool {
+        self.lacks.get()
     }
 
     fn window_covers(&self, mm: u64, base: u64, len: u64) -> bool {
