@@ -342,9 +342,10 @@ impl Walker<'_> {
         table.for_each_shard(|shard| shard.begin_learning());
         let result = self.all();
         table.for_each_shard(|shard| shard.stop_learning());
-        if !self.stopped() {
-            self.give_up_rest();
+        if self.stopped() {
+            return result;
         }
+        self.give_up_rest();
         result.and_then(|()| self.scan.look(self.tracker))
     }
 
@@ -461,8 +462,9 @@ impl Walker<'_> {
         let adoption = self.tracker.table.with(pfn, |shard| {
             let adoption = shard.adopt(pfn, false, &env);
             if !matches!(adoption, Adoption::Adopted | Adoption::Gone) && hopeless(adoption) {
-                self.scan.unseen.fetch_add(1, Relaxed);
-                shard.lose(pfn, LostReason::UnseenMm, &env);
+                if shard.give_up_learning(pfn, &env) == LostReason::UnseenMm {
+                    self.scan.unseen.fetch_add(1, Relaxed);
+                }
             }
             adoption
         });

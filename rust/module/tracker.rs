@@ -469,7 +469,13 @@ impl Tracker {
     }
 
     /// Takes in mappings that a scan found in a page table of `vma`, under its lock.
+    ///
+    /// Once tracking has ended, calls are not taken in any more: what is mapped by one of them would contradict the
+    /// shadow. Who made it had the lock of the page table.
     pub(crate) fn found(&self, vma: &Vma<'_>, site: &Site) {
+        if !self.armed() {
+            return;
+        }
         let pfn = site.pfn as u64;
         let not_linear = match u32::from(site.class) {
             class::TRACK => false,

@@ -67,6 +67,8 @@ pub(crate) const SUSPECT: u8 = 1 << 4;
 pub(crate) const EVER_UNALIGNED: u8 = 1 << 5;
 /// An evaluated state had more than two MMs.
 pub(crate) const EVER_MANY: u8 = 1 << 6;
+/// Of a folio that is learning: it was lost in the same phase, because of a window.
+pub(crate) const RELEARNED: u8 = EVER_MANY;
 /// The folio was mapped before it was tracked: its past is not known.
 pub(crate) const ADOPTED: u8 = 1 << 7;
 

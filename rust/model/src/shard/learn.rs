@@ -22,7 +22,8 @@ use super::entry::{
     fits,
     ADOPTED,
     DIRTY,
-    KERNEL_DIRTY, //
+    KERNEL_DIRTY,
+    RELEARNED, //
 };
 use super::shared::number_of;
 use super::{
@@ -44,7 +45,9 @@ use crate::{
     LostReason,
     Move,
     Op,
-    Outcome, //
+    Outcome,
+    Record,
+    NO_BASE, //
 };
 
 /// What became of an attempt to adopt a folio.
@@ -121,8 +124,13 @@ impl Shard<'_> {
         if !fits(pfn) {
             return;
         }
-        if self.find(pfn).is_some() {
-            return self.lose(pfn, reason, env);
+        match self.find(pfn) {
+            // The reason that was noted may be one of before learning began.
+            Some(e) if self.entry(e).is_ok_and(|entry| entry.state == State::Lost) => {
+                return self.note_loss(pfn, reason);
+            }
+            Some(_) => return self.lose(pfn, reason, env),
+            None => {}
         }
         if self
             .new_entry((pfn, order, kind), State::Lost, env)
@@ -140,6 +148,29 @@ impl Shard<'_> {
     pub(crate) fn may_relearn(&self, entry: &FolioEntry) -> bool {
         let (phase, reason) = entry.loss();
         self.state.learning && (phase != self.state.phase || reason == Some(LostReason::Window))
+    }
+
+    /// Notes that a folio, if it is learning, may have been mapped where the look through page tables has been.
+    pub(crate) fn note_relearned(&mut self, pfn: u64) {
+        if let Some(entry) = self.find(pfn).and_then(|e| self.entry_mut(e).ok()) {
+            if entry.state == State::Learning {
+                entry.change_flags(RELEARNED, 0);
+            }
+        }
+    }
+
+    /// Gives up a learning folio of which not all mappings were found; returns the reason: an MM that was not
+    /// seen, or what it was lost for before, if it was learned again since.
+    pub fn give_up_learning(&mut self, pfn: u64, env: &dyn Env) -> LostReason {
+        let again = self.find(pfn).and_then(|e| self.entry(e).ok());
+        let reason = match again {
+            Some(entry) if entry.state == State::Learning && entry.has(RELEARNED) => {
+                LostReason::Window
+            }
+            _ => LostReason::UnseenMm,
+        };
+        self.lose(pfn, reason, env);
+        reason
     }
 
     /// Takes a call on a folio without entry that is mapped already, or leaves it.
@@ -339,8 +370,22 @@ impl Shard<'_> {
             self.edit(e, r, part, Step::Down, None)?;
             return self.simplify(e);
         }
+        if c.base == NO_BASE && self.knows_some(e, c, part) {
+            return Err(Fail::NotLinear);
+        }
         self.state.counters.add(Counter::LearningUnknown);
         Ok(())
+    }
+
+    /// Returns whether any mapping of a part is known, wherever the MM has it.
+    fn knows_some(&self, e: u32, c: &Call, part: Part) -> bool {
+        let knows = |record: &Record| match part.level {
+            Level::Entire => record.entire(),
+            Level::Pte => self
+                .pages_of(record, c.order)
+                .is_ok_and(|pages| pages.next(part.first, part.end()).is_some()),
+        };
+        self.find_of_mm(e, c.mm, knows).is_some()
     }
 
     /// Takes what is known of a part along to where it has moved. To be followed by [`Op::Found`]
@@ -393,7 +438,8 @@ impl Shard<'_> {
     /// Does what [`Shard::adopt`] says.
     ///
     /// A copy that is open need not be waited for where the numbers are equal: it makes mappings that
-    /// the kernel counts, and so the known ones are fewer until it is over.
+    /// the kernel counts, and so the known ones are fewer until it is over. To find out whether one concerns the
+    /// folio takes as long as it has records; nobody wants to know while all others are stopped.
     fn try_adopt(
         &mut self,
         e: u32,
@@ -402,21 +448,23 @@ impl Shard<'_> {
         env: &dyn Env,
     ) -> Result<Adoption, Fail> {
         let entry = self.entry(e)?;
-        if !entry.is_mapped() && !self.is_pending(e, env)? {
+        if !entry.is_mapped() {
+            if self.is_pending(e, env)? {
+                return Ok(Adoption::Copied);
+            }
             self.drop_learning(e)?;
             return Ok(Adoption::Gone);
         }
         if !(stopped || env.gp_elapsed(entry.cookie)) {
             return Ok(Adoption::Busy);
         }
-        if !self.unconcerned(e, env, limit)? {
-            return Ok(Adoption::Copied);
-        }
+        // A copy that is over before the counters are read may have made what is not known yet.
+        let alone = stopped || self.unconcerned(e, env, limit)?;
         let expected = self.expected(entry)?;
         let (order, kind) = (entry.order, entry.kind);
         let kernel = env.kernel_of(entry.pfn(), order);
         if !kernel.is_some_and(|k| k.order == order && expected.holds(&k)) {
-            return Ok(if self.unconcerned(e, env, limit)? {
+            return Ok(if alone && (stopped || self.unconcerned(e, env, limit)?) {
                 Adoption::Differs
             } else {
                 Adoption::Copied

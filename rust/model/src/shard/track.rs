@@ -248,14 +248,19 @@ impl Shard<'_> {
             // An add that was known before the loss may still be in flight: what the kernel's counter
             // says now is no start.
             let quiet = env.gp_elapsed(self.entry(e)?.cookie);
+            let (phase, _) = self.entry(e)?.loss();
             self.forget(e, env)?;
             // What is left of it may be where the look through page tables has been.
             self.state.lacks = true;
-            return Ok(if quiet {
+            let outcome = if quiet {
                 self.call_absent(c, env)
             } else {
                 self.learn_absent(c, env)
-            });
+            };
+            if phase == self.state.phase {
+                self.note_relearned(c.pfn);
+            }
+            return Ok(outcome);
         }
         let starts = matches!(c.op, Op::Add | Op::Touch) && c.kernel_unmapped;
         if starts && env.gp_elapsed(self.entry(e)?.cookie) {

@@ -45,6 +45,7 @@ mod illegal;
 mod kept;
 mod kernel;
 mod learn;
+mod learned;
 mod lifecycle;
 mod loss;
 mod moves;
