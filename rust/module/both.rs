@@ -35,11 +35,10 @@ use fmi_model::{
 };
 
 use crate::{
-    class,
     compat::smp_rmb,
     env::{
-        now_ns,
-        page_info, //
+        is_device,
+        now_ns, //
     },
     quiesce,
     tracker::Tracker,
@@ -449,8 +448,7 @@ impl Pair<'_> {
                     return Look::Again(Some(difference.seqs()));
                 }
                 // Memory of a device that drivers map as anonymous is only counted by the first.
-                let followed = page_info(wanted.pfn).is_some_and(|page| page.class == class::TRACK);
-                if difference.first.is_none() && !followed {
+                if difference.first.is_none() && is_device(wanted.pfn) {
                     self.both.found.lock().round.skip(TwinSkip::Absent);
                     return Look::Done;
                 }

@@ -195,6 +195,12 @@ pub(crate) fn page_mapcounts(pfn: u64, order: u8, first: u32, counts: &mut [i32]
     }
 }
 
+/// Returns whether a page is memory of a device (ZONE_DEVICE).
+pub(crate) fn is_device(pfn: u64) -> bool {
+    // SAFETY: Any pfn may be asked for.
+    unsafe { raw::fmi_pfn_is_device(pfn as usize) }
+}
+
 /// What a page belongs to.
 pub(crate) struct PageInfo {
     /// Head page of the folio.

@@ -195,6 +195,20 @@ static struct folio *folio_at(unsigned long pfn, unsigned int order,
 	return NULL;
 }
 
+/**
+ * fmi_pfn_is_device - whether a page is memory of a device (ZONE_DEVICE)
+ * @pfn: any page frame number
+ *
+ * Context: any.
+ */
+bool fmi_pfn_is_device(unsigned long pfn)
+{
+	struct dev_pagemap *pgmap = pfn_to_online_page(pfn) ? NULL : get_dev_pagemap(pfn);
+
+	put_dev_pagemap(pgmap);
+	return pgmap;
+}
+
 static bool in_swapcache(const struct folio *folio)
 {
 	return test_bit(PG_swapbacked, &folio->flags.f) &&

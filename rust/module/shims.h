@@ -150,6 +150,7 @@ u64 fmi_class_sum(unsigned int class);
 void fmi_class_reset(void);
 
 /* The kernel's counters. */
+bool fmi_pfn_is_device(unsigned long pfn);
 bool fmi_folio_counts(unsigned long pfn, unsigned int order,
 		      struct fmi_counts *counts);
 void fmi_counts_of(const struct folio *folio, unsigned int order,
