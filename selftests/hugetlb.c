@@ -240,6 +240,8 @@ static void shared_memory(const struct pool *pool)
 	want("written", pfn, "hugetlb", 1, 1);
 	p_read(2, place(1), 1);
 	want("read", pfn, "hugetlb", 2, 2);
+	fmi_assert(fmi_report_va(p_pid(2), place(1) + pool->size - pgsz), "its last page: %s",
+		   strerror(errno));
 	/* The same once more, in the same MM. */
 	map(2, pool, 2, 2, MAP_SHARED, fd);
 	p_read(2, place(2), 1);

@@ -57,6 +57,9 @@ use crate::{
     }, //
 };
 
+/// A multiple of the size of each hugetlb page.
+const LARGEST_HUGETLB: usize = 1 << 34;
+
 /// Most mappers that are listed; the rest is only counted.
 const MAX_MAPPERS: usize = 256;
 
@@ -97,11 +100,15 @@ impl File<Control> for Folio {
 
 /// Returns a page of the large folio that is mapped at an address; in a hugetlb VMA with `all` only.
 fn mapped_at(mm: &MmRef, va: usize, all: bool) -> Result<u64> {
-    struct Find(Option<u64>);
+    /// The page at an address.
+    struct Find(usize, Option<u64>);
 
     impl Visitor for Find {
-        fn leaf(&mut self, _va: usize, site: &Site) {
-            self.0 = Some(site.pfn as u64);
+        fn leaf(&mut self, va: usize, site: &Site) {
+            let page = self.0.wrapping_sub(va) / kernel::page::PAGE_SIZE;
+            if page < site.nr as usize {
+                self.1 = Some(site.pfn as u64);
+            }
         }
     }
 
@@ -110,12 +117,20 @@ fn mapped_at(mm: &MmRef, va: usize, all: bool) -> Result<u64> {
         .find_vma(va)
         .filter(|vma| vma.start <= va && vma.is_looked_at(all));
     let vma = vma.ok_or(ENOENT)?;
-    let mut find = Find(None);
+    let mut find = Find(va, None);
     let page = va & !(kernel::page::PAGE_SIZE - 1);
-    Range::of_locked(&guard, Some(&vma), page, page + kernel::page::PAGE_SIZE)
-        .all(all)
-        .walk(&mut find);
-    find.0.ok_or(ENOENT)
+    let mut look = |start: usize| {
+        Range::of_locked(&guard, Some(&vma), start, page + kernel::page::PAGE_SIZE)
+            .all(all)
+            .walk(&mut find);
+        find.1
+    };
+    let mut found = look(page);
+    if found.is_none() && vma.hugetlb {
+        // The walk tells of an entry where it begins.
+        found = look(vma.start.max(page & !(LARGEST_HUGETLB - 1)));
+    }
+    found.ok_or(ENOENT)
 }
 
 struct Mapper {
