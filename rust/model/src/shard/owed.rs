@@ -64,7 +64,7 @@ pub(crate) struct Debts {
 }
 
 impl Debts {
-    /// Notes a run; returns false if there is no room.
+    /// Notes a run that is owed from now on; returns false if there is no room.
     fn add(&mut self, owed: Owed) -> bool {
         let same = |a: &Owed| (a.pfn, a.mm, a.base) == (owed.pfn, owed.mm, owed.base);
         let beside =
@@ -75,6 +75,11 @@ impl Debts {
             beside.cookie = owed.cookie;
             return true;
         }
+        self.put(owed)
+    }
+
+    /// Notes a run as one of its own; returns false if there is no room.
+    fn put(&mut self, owed: Owed) -> bool {
         let Some(free) = self.list.iter_mut().find(|owed| !owed.is_used()) else {
             return false;
         };
@@ -112,7 +117,7 @@ impl Debts {
         if !owed.is_used() {
             self.nr = self.nr.saturating_sub(1);
         }
-        !behind.is_used() || self.add(behind)
+        !behind.is_used() || self.put(behind)
     }
 
     /// Takes out a run that has been owed for a grace period.
