@@ -461,7 +461,8 @@ impl Walker<'_> {
         let env = self.tracker.env();
         let adoption = self.tracker.table.with(pfn, |shard| {
             let adoption = shard.adopt(pfn, false, &env);
-            if !matches!(adoption, Adoption::Adopted | Adoption::Gone) && hopeless(adoption) {
+            let given_up = hopeless(adoption) && !(shard.learns() && shard.was_relearned(pfn));
+            if !matches!(adoption, Adoption::Adopted | Adoption::Gone) && given_up {
                 if shard.give_up_learning(pfn, &env) == LostReason::UnseenMm {
                     self.scan.unseen.fetch_add(1, Relaxed);
                 }

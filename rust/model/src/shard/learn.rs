@@ -159,15 +159,20 @@ impl Shard<'_> {
         }
     }
 
+    /// Returns whether a folio is learning that was lost in the same phase: it may be given up only when learning
+    /// has stopped, or it is learned again.
+    pub fn was_relearned(&self, pfn: u64) -> bool {
+        let entry = self.find(pfn).and_then(|e| self.entry(e).ok());
+        entry.is_some_and(|entry| entry.state == State::Learning && entry.has(RELEARNED))
+    }
+
     /// Gives up a learning folio of which not all mappings were found; returns the reason: an MM that was not
     /// seen, or what it was lost for before, if it was learned again since.
     pub fn give_up_learning(&mut self, pfn: u64, env: &dyn Env) -> LostReason {
-        let again = self.find(pfn).and_then(|e| self.entry(e).ok());
-        let reason = match again {
-            Some(entry) if entry.state == State::Learning && entry.has(RELEARNED) => {
-                LostReason::Window
-            }
-            _ => LostReason::UnseenMm,
+        let reason = if self.was_relearned(pfn) {
+            LostReason::Window
+        } else {
+            LostReason::UnseenMm
         };
         self.lose(pfn, reason, env);
         reason
