@@ -175,10 +175,10 @@ pub(crate) struct Judgement {
 
 /// What all windows share; on cache lines of its own.
 struct Shared {
-    /// Number of open windows, and of copies under way that found no room.
+    /// Number of open windows, and of copies and mremaps under way that found no room.
     nr: Atomic<usize>,
     last_ticket: Atomic<u64>,
-    /// Copies under way that found no room: of what, is not known.
+    /// Copies and mremaps under way that found no room: of what, is not known.
     roomless: Atomic<usize>,
     /// Tickets that are not to be counted.
     uncounted: Atomic<u64>,

@@ -198,20 +198,23 @@ mod tests {
     }
 
     #[test]
-    fn copy_without_room_covers_everything() -> Result {
+    fn what_finds_no_room_covers_everything() -> Result {
         let windows = windows()?;
         for task in 0..MAX_WINDOWS {
             windows.open(task, forth()).ok_or(ENOSPC)?;
         }
         assert!(!windows.covers(9, 0, PMD));
+        assert!(!windows.lack());
         assert!(windows.open(MAX_WINDOWS, forth()).is_none());
-        assert!(!windows.covers(9, 0, PMD));
+        assert!(windows.covers(9, 0, PMD) && windows.lack());
         assert!(windows.open(MAX_WINDOWS, copy()).is_none());
         assert!(windows.covers(9, 0, PMD));
         assert_eq!(
             windows.counts(),
             (MAX_WINDOWS as u64, MAX_WINDOWS as u64, 0, 2)
         );
+        windows.close_overflow();
+        assert!(windows.covers(9, 0, PMD) && windows.lack());
         windows.close_overflow();
         assert!(!windows.covers(9, 0, PMD) && windows.any_open());
         Ok(())
