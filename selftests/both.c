@@ -20,8 +20,6 @@
 #include "fmi_uffd.h"
 #include "fmi_util.h"
 
-#define PARAM_DIR "/sys/module/" FMI_NAME "/parameters/"
-
 static char text[1 << 18];
 
 static void unload(void)
@@ -293,16 +291,6 @@ static void storm_ends_equal(struct fmi_scene *s)
 	fmi_eq(text_value(text, "all_differences"), 0, "all differences");
 }
 
-static void plant(const char *fault, unsigned int one_in)
-{
-	char path[128];
-	char value[16];
-
-	snprintf(path, sizeof(path), PARAM_DIR "%s", fault);
-	snprintf(value, sizeof(value), "%u", one_in);
-	fmi_assert(write_text(path, value) > 0, "cannot write %s", path);
-}
-
 /* What one of them is not told is found, once, with its place. */
 static void is_found(struct fmi_scene *s, const char *fault)
 {
@@ -311,16 +299,16 @@ static void is_found(struct fmi_scene *s, const char *fault)
 
 	ready();
 	module_needs_faults();
-	plant("fault_drop", 0);
-	plant("fault_drop_second", 0);
+	module_plant("fault_drop", 0);
+	module_plant("fault_drop_second", 0);
 	begin(s);
 	/* No PMD: its split is many calls. */
 	p_madvise(1, s_page(s, 0), pgsz, MADV_DONTNEED);
 	equal("before");
 	folio_order(pagemap_pfn(p_pid(1), s_page(s, 1)), &head);
-	plant(fault, 1);
+	module_plant(fault, 1);
 	p_madvise(1, s_page(s, 1), pgsz, MADV_DONTNEED);
-	plant(fault, 0);
+	module_plant(fault, 0);
 	fmi_eq(compare("differences"), 1, "differences");
 	snprintf(want, sizeof(want), " pfn=%lu ", head);
 	fmi_assert(strstr(text, "\ndifference: ") && strstr(text, want), "no%sin\n%s", want, text);

@@ -114,6 +114,16 @@ void module_needs_faults(void)
 	fmi_skip("built without FMI_FAULTS");
 }
 
+void module_plant(const char *fault, unsigned int value)
+{
+	char path[128];
+	char text[16];
+
+	snprintf(path, sizeof(path), "/sys/module/" FMI_NAME "/parameters/%s", fault);
+	snprintf(text, sizeof(text), "%u", value);
+	fmi_assert(write_text(path, text) > 0, "cannot write %s", path);
+}
+
 /* Whether the loaded module is told by tracepoints, not by hooks on functions. */
 bool module_uses_tracepoints(void)
 {

@@ -99,6 +99,8 @@ int module_open(void);
  * has (FMI_FAULTS).
  */
 void module_needs_faults(void);
+/* Sets the parameter of a planted fault. */
+void module_plant(const char *fault, unsigned int value);
 bool module_uses_tracepoints(void);
 void module_needs_windows(void);
 /* Loads the module and enables it if necessary; fails the case if it cannot. */

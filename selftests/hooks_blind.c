@@ -154,11 +154,7 @@ static void vma_split_without_exit(struct fmi_scene *s)
 /* An actor is as a task that the kernel left without a return stack; 0: none is. */
 static void no_stack(int who)
 {
-	char pid[16];
-
-	snprintf(pid, sizeof(pid), "%d", who ? p_pid(who) : 0);
-	fmi_assert(write_text("/sys/module/" FMI_NAME "/parameters/fault_no_stack", pid) > 0,
-		   "cannot write fault_no_stack");
+	module_plant("fault_no_stack", who ? (unsigned int)p_pid(who) : 0);
 }
 
 static void no_return_stack(struct fmi_scene *s)
@@ -265,10 +261,18 @@ static void missed_vma_merge(struct fmi_scene *s)
 	counted_and_lost("blind_calls");
 }
 
-static void no_room(const char *whether)
+/* As long as something is under way that found no room, no folio is compared. */
+static void nothing_is_under_way(struct fmi_scene *s)
 {
-	fmi_assert(write_text("/sys/module/" FMI_NAME "/parameters/fault_no_room", whether) > 0,
-		   "cannot write fault_no_room");
+	static char text[1 << 16];
+
+	p_mmap(1, uffd_target(s), s->size, PROT_READ | PROT_WRITE,
+	       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	s_fault(s, 1, uffd_target(s));
+	fmi_audit("all");
+	fmi_assert(fmi_read("audit", text, sizeof(text)) > 0, "cannot read audit");
+	fmi_assert(text_value(text, "compared") > 0, "nothing was compared");
+	fmi_eq(text_value(text, "deferred"), 0, "deferred");
 }
 
 /* A fork that finds no room for its window: what it copies is lost, all else is exact. */
@@ -278,10 +282,10 @@ static void fork_without_room(struct fmi_scene *s)
 	load_with("");
 	module_needs_windows();
 	s_populate(s);
-	no_room("1");
+	module_plant("fault_no_room", 1);
 	p_fork(1, 2);
-	no_room("0");
-	fmi_eq(fmi_stat("windows_open"), 0, "windows_open");
+	module_plant("fault_no_room", 0);
+	nothing_is_under_way(s);
 	p_write(2, s->va, 1);
 	p_exit(2);
 	counted_and_lost("windows_overflow");
@@ -296,12 +300,11 @@ static void mremap_without_room(struct fmi_scene *s)
 	load_with("");
 	module_needs_windows();
 	s_populate(s);
-	no_room("1");
+	module_plant("fault_no_room", 1);
 	p_mremap(1, s->va, s->size, to, MREMAP_MAYMOVE | MREMAP_FIXED);
-	no_room("0");
-	fmi_eq(fmi_stat("windows_open"), 0, "windows_open");
+	module_plant("fault_no_room", 0);
 	fmi_assert(fmi_stat("windows_overflow") > 0, "windows_overflow is 0");
-	fmi_audit("all");
+	nothing_is_under_way(s);
 	p_munmap(1, to, pgsz);
 	fmi_audit("all");
 	fmi_eq(fmi_stat("lost"), 0, "lost");

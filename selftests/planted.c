@@ -21,23 +21,13 @@
 
 static char text[1 << 18];
 
-static void plant(const char *fault, unsigned int one_in)
-{
-	char path[128];
-	char value[16];
-
-	snprintf(path, sizeof(path), PARAM_DIR "%s", fault);
-	snprintf(value, sizeof(value), "%u", one_in);
-	fmi_assert(write_text(path, value) > 0, "cannot write %s", path);
-}
-
 /* Without faults before, and with a shadow that knows of none. */
 static void begin(struct fmi_scene *s)
 {
 	module_ready();
-	plant("fault_drop", 0);
-	plant("fault_double", 0);
-	plant("fault_drop_walk", 0);
+	module_plant("fault_drop", 0);
+	module_plant("fault_double", 0);
+	module_plant("fault_drop_walk", 0);
 	fmi_assert(fmi_write("enable", "0") > 0 && fmi_write("enable", "1") > 0, "enable anew");
 	fmi_assert(fmi_write("reset", "1") > 0, "reset");
 	s_populate(s);
@@ -63,9 +53,9 @@ static void audit_notices_a_dropped_remove(struct fmi_scene *s)
 	/* No PMD: its split is many calls. */
 	s_dontneed(s, 1, 0, 1);
 	fmi_eq(audit("differences"), 0, "differences before");
-	plant("fault_drop", 1);
+	module_plant("fault_drop", 1);
 	zap(s, 1);
-	plant("fault_drop", 0);
+	module_plant("fault_drop", 0);
 	fmi_eq(audit("not_in_page_table"), 1, "not_in_page_table");
 	fmi_eq(text_value(text, "missing_in_shadow"), 0, "missing_in_shadow");
 	fmi_assert(text_value(text, "mismatches") > 0, "no mismatch");
@@ -75,9 +65,9 @@ static void audit_notices_a_dropped_add(struct fmi_scene *s)
 {
 	begin(s);
 	s_dontneed(s, 1, 0, 2);
-	plant("fault_drop", 1);
+	module_plant("fault_drop", 1);
 	p_read(1, s_page(s, 0), 2);
-	plant("fault_drop", 0);
+	module_plant("fault_drop", 0);
 	fmi_eq(audit("missing_in_shadow"), 2, "missing_in_shadow");
 	fmi_eq(text_value(text, "not_in_page_table"), 0, "not_in_page_table");
 	fmi_assert(text_value(text, "mismatches") > 0, "no mismatch");
@@ -87,9 +77,9 @@ static void audit_notices_a_dropped_duplicate(struct fmi_scene *s)
 {
 	begin(s);
 	module_needs_windows();
-	plant("fault_drop_walk", 1);
+	module_plant("fault_drop_walk", 1);
 	p_fork(1, 2);
-	plant("fault_drop_walk", 0);
+	module_plant("fault_drop_walk", 0);
 	fmi_assert(audit("missing_in_shadow") > 0, "nothing is missing");
 	fmi_assert(text_value(text, "mismatches") > 0, "no mismatch");
 }
@@ -98,11 +88,11 @@ static void audit_notices_a_dropped_move(struct fmi_scene *s)
 {
 	begin(s);
 	module_needs_windows();
-	plant("fault_drop_walk", 1);
+	module_plant("fault_drop_walk", 1);
 	/* Where no VMA is, nothing is looked for: the old one stays. */
 	p_mremap(1, s->va, s->size, s->va + 8 * pmd_size + 3 * pgsz,
 		 MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP);
-	plant("fault_drop_walk", 0);
+	module_plant("fault_drop_walk", 0);
 	fmi_assert(audit("missing_in_shadow") > 0, "nothing is missing");
 	fmi_assert(text_value(text, "not_in_page_table") > 0, "nothing is too much");
 	fmi_eq(text_value(text, "mismatches"), 0, "mismatches");
@@ -114,9 +104,9 @@ static void audit_notices_a_dropped_edge(struct fmi_scene *s)
 	begin(s);
 	p_mprotect(1, s_page(s, 1), pgsz, PROT_READ);
 	fmi_eq(audit("differences"), 0, "differences, a page protected");
-	plant("fault_drop_walk", 1);
+	module_plant("fault_drop_walk", 1);
 	p_mprotect(1, s_page(s, 1), pgsz, PROT_READ | PROT_WRITE);
-	plant("fault_drop_walk", 0);
+	module_plant("fault_drop_walk", 0);
 	fmi_eq(audit("wrong_vmas"), 1, "wrong_vmas");
 	fmi_eq(text_value(text, "differences"), 1, "differences");
 }
@@ -125,10 +115,10 @@ static void audit_notices_one_in_three(struct fmi_scene *s)
 {
 	begin(s);
 	s_dontneed(s, 1, 0, 1);
-	plant("fault_drop", 3);
+	module_plant("fault_drop", 3);
 	for (unsigned long i = 1; i < s->nr; i++)
 		zap(s, i);
-	plant("fault_drop", 0);
+	module_plant("fault_drop", 0);
 	fmi_assert(labs((long)audit("not_in_page_table") - (long)(s->nr - 1) / 3) <= 1,
 		   "%lu removes, one in three dropped: not_in_page_table: %lld", s->nr - 1,
 		   text_value(text, "not_in_page_table"));
@@ -139,9 +129,9 @@ static void comparison_notices_a_dropped_call(struct fmi_scene *s)
 {
 	begin(s);
 	s_dontneed(s, 1, 0, 1);
-	plant("fault_drop", 1);
+	module_plant("fault_drop", 1);
 	zap(s, 1);
-	plant("fault_drop", 0);
+	module_plant("fault_drop", 0);
 	/* Compared by the first call of another run, after a grace period without any. */
 	p_fork(1, 2);
 	fmi_assert(syscall(SYS_membarrier, 1 /* MEMBARRIER_CMD_GLOBAL */, 0, 0) == 0, "membarrier");
@@ -157,12 +147,12 @@ static void shadow_notices_a_doubled_call(struct fmi_scene *s)
 	begin(s);
 	s_dontneed(s, 1, 0, 1);
 	fmi_eq(fmi_stat("inconsistent"), 0, "inconsistent before");
-	plant("fault_double", 1);
+	module_plant("fault_double", 1);
 	if (s->kind == FMI_SHMEM)
 		p_read(1, s_page(s, 0), 1);
 	else
 		zap(s, 1);
-	plant("fault_double", 0);
+	module_plant("fault_double", 0);
 	/* A remove may be owed for an add of page cache, but not for longer than a grace period. */
 	if (s->kind == FMI_SHMEM)
 		fmi_assert(syscall(SYS_membarrier, 1 /* MEMBARRIER_CMD_GLOBAL */, 0, 0) == 0,
@@ -176,9 +166,9 @@ static void background_audit_notices(struct fmi_scene *s)
 	begin(s);
 	s_dontneed(s, 1, 0, 1);
 	fmi_assert(fmi_write("audit_interval", "100") > 0, "audit_interval");
-	plant("fault_drop", 1);
+	module_plant("fault_drop", 1);
 	zap(s, 1);
-	plant("fault_drop", 0);
+	module_plant("fault_drop", 0);
 	for (int i = 0; i < 500 && !fmi_stat("background_differences"); i++)
 		msleep(20);
 	fmi_assert(fmi_write("audit_interval", "0") > 0, "audit_interval");
@@ -200,7 +190,7 @@ static void storm_fails(const char *fault)
 	*strrchr(line, '/') = '\0';
 	module_ready();
 	fmi_assert(fmi_write("reset", "1") > 0, "reset");
-	plant(fault, 500);
+	module_plant(fault, 500);
 	snprintf(command, sizeof(command), "FMI_STORM_MINUTES=1 %s/storm", line);
 	out = popen(command, "r");
 	fmi_assert(out, "cannot start the storm");
@@ -208,7 +198,7 @@ static void storm_fails(const char *fault)
 		/* Not as results of this program: "# " and two blanks would be a subtest. */
 		fmi_note("| %s", line);
 	status = pclose(out);
-	plant(fault, 0);
+	module_plant(fault, 0);
 	fmi_assert(WIFEXITED(status) && WEXITSTATUS(status) == KSFT_FAIL,
 		   "the storm ended with status 0x%x", status);
 	/* It failed because of the faults. */

@@ -238,8 +238,7 @@ static void given_up(struct fmi_scene *s)
 		fmi_assert(module_unload() == 0, "rmmod");
 	fmi_assert(module_load("selftest=0") == 0, "load");
 	module_needs_faults();
-	fmi_assert(write_text("/sys/module/" FMI_NAME "/parameters/fault_no_search", "1") > 0,
-		   "cannot write fault_no_search");
+	module_plant("fault_no_search", 1);
 	r = left_behind(s);
 	lost = fmi_stat("lost_unseen_mm");
 	scan_switch("1");
