@@ -211,9 +211,10 @@ impl Shard<'_> {
         while link != 0 {
             let start = self.chunk_start(link)?;
             let chunk = self.words.get(start..start.wrapping_add(len));
-            let behind = chunk.and_then(|c| c.iter().rev().position(|word| *word != 0));
-            let used = behind.map_or(0, |behind| {
-                per_chunk.wrapping_sub(behind >> words.trailing_zeros())
+            let mut numbered = chunk.unwrap_or_default().iter().zip(0..len);
+            let last = numbered.rfind(|(word, _)| **word != 0);
+            let used = last.map_or(0, |(_, last)| {
+                (last >> words.trailing_zeros()).wrapping_add(1)
             });
             let mut start = narrow(start);
             for plane in planes.starts.iter_mut().skip(nr).take(per_chunk) {

@@ -263,14 +263,23 @@ impl Histogram {
     /// Returns the buckets that are not empty, the lowest error first: the smallest and the largest
     /// error of each, and its count. The open ends reach as far as numbers do.
     pub fn iter(&self) -> impl Iterator<Item = (i64, i64, u64)> + '_ {
-        let under = self.under.iter().enumerate().rev().map(|(log, count)| {
-            let (least, most) = Self::bounds(log);
-            (most.saturating_neg(), least.saturating_neg(), *count)
-        });
-        let over = self.over.iter().enumerate().map(|(log, count)| {
-            let (least, most) = Self::bounds(log);
-            (least, most, *count)
-        });
+        let under = self
+            .under
+            .iter()
+            .zip(0..HISTOGRAM_BUCKETS)
+            .rev()
+            .map(|(count, log)| {
+                let (least, most) = Self::bounds(log);
+                (most.saturating_neg(), least.saturating_neg(), *count)
+            });
+        let over = self
+            .over
+            .iter()
+            .zip(0..HISTOGRAM_BUCKETS)
+            .map(|(count, log)| {
+                let (least, most) = Self::bounds(log);
+                (least, most, *count)
+            });
         under
             .chain(core::iter::once((0, 0, self.none)))
             .chain(over)

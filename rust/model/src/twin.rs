@@ -141,9 +141,13 @@ pub(crate) fn definitions_that_differ(
     first: &Option<FolioView>,
     second: &Option<FolioView>,
 ) -> u64 {
-    let named = DEFINITIONS.iter().zip(0u32..);
-    named
-        .filter(|(d, _)| !d.keeps_state && !d.reads_kernel)
-        .filter(|(d, _)| value(d, first) != value(d, second))
-        .fold(0, |set, (_, n)| set | bit(n))
+    let mut differ = 0;
+    let mut this = bit(0);
+    for d in &DEFINITIONS {
+        if !d.keeps_state && !d.reads_kernel && value(d, first) != value(d, second) {
+            differ |= this;
+        }
+        this = this.wrapping_shl(1);
+    }
+    differ
 }
