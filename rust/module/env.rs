@@ -2,7 +2,11 @@
 
 //! What the model asks of the kernel: time, grace periods, counters, open windows.
 
-use core::cell::Cell;
+use core::{
+    cell::Cell,
+    mem::offset_of,
+    ptr, //
+};
 
 use kernel::bindings;
 
@@ -84,6 +88,19 @@ pub(crate) fn longest(most: &mut u64, start: u64) {
     *most = (*most).max(now_ns().saturating_sub(start));
 }
 
+/// C fills in the model's counters: each is where C has it.
+const _: () = {
+    macro_rules! same {
+        ($($field:ident)*) => {
+            $(assert!(offset_of!(KernelCounts, $field) == offset_of!(raw::fmi_counts, $field));)*
+        };
+    }
+    same!(large entire nr_pages_mapped refcount mm_id mm_id_mapcount expected_refs per_page shared_bit);
+    same!(maybe_mapped_shared partially_mapped swapcache anon order);
+    assert!(size_of::<KernelCounts>() == size_of::<raw::fmi_counts>());
+    assert!(align_of::<KernelCounts>() == align_of::<raw::fmi_counts>());
+};
+
 impl Env for KernelEnv<'_> {
     #[inline]
     fn now(&self) -> u64 {
@@ -143,34 +160,20 @@ impl Env for KernelEnv<'_> {
     }
 
     fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
-        let mut c = raw::fmi_counts::default();
+        let mut counts = KernelCounts::default();
+        let c = ptr::from_mut(&mut counts).cast::<raw::fmi_counts>();
         let is_it = |site: &CallSite<'_>| {
             site.pfn as u64 == pfn && site.order == order && !site.folio.is_null()
         };
+        // ORDERING: Both end with a barrier: who saw a counter that a copy has changed sees its window afterwards.
         if let Some(site) = self.site.filter(is_it) {
-            // SAFETY: `c` is valid, and so is the folio by the invariant of `CallSite`.
-            unsafe { raw::fmi_counts_of(site.folio, u32::from(order), &mut c) };
-        // SAFETY: `c` is valid; any pfn may be asked for.
-        } else if !unsafe { raw::fmi_folio_counts(pfn as usize, u32::from(order), &mut c) } {
+            // SAFETY: `c` is valid, for both have one layout, and so is the folio by the invariant of `CallSite`.
+            unsafe { raw::fmi_counts_of(site.folio, u32::from(order), c) };
+        // SAFETY: `c` is valid, for both have one layout; any pfn may be asked for.
+        } else if !unsafe { raw::fmi_folio_counts(pfn as usize, u32::from(order), c) } {
             return None;
         }
-        // ORDERING: Both end with a barrier: who saw a counter that a copy has changed sees its window afterwards.
-        Some(KernelCounts {
-            large: c.large,
-            entire: c.entire,
-            nr_pages_mapped: c.nr_pages_mapped,
-            per_page: c.per_page,
-            mm_id: c.mm_id,
-            mm_id_mapcount: c.mm_id_mapcount,
-            shared_bit: c.shared_bit,
-            maybe_mapped_shared: c.maybe_mapped_shared,
-            partially_mapped: c.partially_mapped,
-            swapcache: c.swapcache,
-            refcount: c.refcount,
-            expected_refs: c.expected_refs,
-            anon: c.anon,
-            order: c.order,
-        })
+        Some(counts)
     }
 
     fn anon_exclusive(&self, pfn: u64, order: u8, i: u32) -> bool {

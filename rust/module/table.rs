@@ -207,7 +207,7 @@ impl Table {
     }
 
     /// Forgets all folios and frees the storage.
-    pub(crate) fn detach(&self, env: &dyn Env) {
+    pub(crate) fn detach(&self, env: &impl Env) {
         for shard in &self.shards {
             let mut from = Some(0);
             while let Some(at) = from {
@@ -350,7 +350,7 @@ impl Table {
     }
 
     /// Starts the tables of all shards anew; what is wrong now stays so, counted from now.
-    pub(crate) fn reset_tables(&self, env: &dyn Env) {
+    pub(crate) fn reset_tables(&self, env: &impl Env) {
         for shard in &self.shards {
             Self::lock(shard, Step::Shard).tables.tables().restart(env);
         }

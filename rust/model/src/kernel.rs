@@ -14,6 +14,9 @@ use crate::{
 pub const ENTIRELY_MAPPED: i32 = 0x80_0000;
 
 /// The kernel's counters of a large folio, as counts: the bias of -1 is taken off.
+///
+/// The kernel side has C fill it in (`struct fmi_counts`), so its layout is C's.
+#[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KernelCounts {
     /// `_large_mapcount` + 1: mappings.
@@ -22,12 +25,16 @@ pub struct KernelCounts {
     pub entire: i32,
     /// `_nr_pages_mapped` as stored: pages with PTE mappings, plus [`ENTIRELY_MAPPED`].
     pub nr_pages_mapped: i32,
-    /// CONFIG_PAGE_MAPCOUNT: `_nr_pages_mapped` and the per-page mapcounts are maintained.
-    pub per_page: bool,
+    /// The reference count.
+    pub refcount: i32,
     /// `_mm_id[]`; 0 is a free slot.
     pub mm_id: [u32; 2],
     /// `_mm_id_mapcount[]` + 1: mappings that the slot accounts for.
     pub mm_id_mapcount: [i32; 2],
+    /// `folio_expected_ref_count()`: references by mappings, page cache, swap cache and PG_private.
+    pub expected_refs: i32,
+    /// CONFIG_PAGE_MAPCOUNT: `_nr_pages_mapped` and the per-page mapcounts are maintained.
+    pub per_page: bool,
     /// The "mapped shared" bit of `_mm_ids`.
     pub shared_bit: bool,
     /// `folio_maybe_mapped_shared()`.
@@ -36,10 +43,6 @@ pub struct KernelCounts {
     pub partially_mapped: bool,
     /// The folio is in the swap cache.
     pub swapcache: bool,
-    /// The reference count.
-    pub refcount: i32,
-    /// `folio_expected_ref_count()`: references by mappings, page cache, swap cache and PG_private.
-    pub expected_refs: i32,
     /// The folio is anonymous.
     pub anon: bool,
     /// The order.

@@ -363,7 +363,7 @@ impl Shard<'_> {
     /// those at `max` positions from `from` on; returns where to go on, `None` if that was all.
     ///
     /// Nothing else may be done with the storage afterwards, see [`ShardState::restart`].
-    pub fn forget_some(&mut self, from: u32, max: u32, env: &dyn Env) -> Option<u32> {
+    pub fn forget_some(&mut self, from: u32, max: u32, env: &impl Env) -> Option<u32> {
         let end = from.saturating_add(max);
         for e in from..end.min(self.nr_slots().0) {
             if self

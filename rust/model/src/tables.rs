@@ -374,7 +374,7 @@ impl Tables<'_> {
     }
 
     /// Starts all tables anew; folios that are wrong stay wrong, from now on.
-    pub fn restart(&mut self, env: &dyn Env) {
+    pub fn restart(&mut self, env: &impl Env) {
         let now = env.now();
         self.flush();
         for cell in &mut *self.cells {

@@ -158,7 +158,7 @@ impl Shard<'_> {
     ///
     /// The call contradicts the shadow, or memory ran out; then the shadow of this folio, and only
     /// this, may be half done.
-    pub(crate) fn apply(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<(), Fail> {
+    pub(crate) fn apply(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<(), Fail> {
         if let Some(way) = self.plain_way(e, c)? {
             return self.go_plain(e, way, c, env);
         }
@@ -485,7 +485,7 @@ impl Shard<'_> {
     ///
     /// A run that leaves nothing mapped has ended: its state is evaluated at once, so that nothing
     /// is wrong about a folio that is gone.
-    pub(crate) fn changed(&mut self, e: u32, run: u64, env: &dyn Env) -> Result<(), Fail> {
+    pub(crate) fn changed(&mut self, e: u32, run: u64, env: &impl Env) -> Result<(), Fail> {
         let entry = self.entry_mut(e)?;
         entry.run = low(run);
         entry.seq = entry.seq.wrapping_add(1);

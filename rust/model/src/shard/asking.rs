@@ -54,7 +54,7 @@ impl Shard<'_> {
     /// as they are now, and counts the answers.
     ///
     /// The kernel asks without waiting for calls in flight, so its counters are taken as they are.
-    pub fn asking(&mut self, asking: &Asking, table: &mut AskedTable<'_>, env: &dyn Env) {
+    pub fn asking(&mut self, asking: &Asking, table: &mut AskedTable<'_>, env: &impl Env) {
         let asker = asking.asker;
         let tracked = self.find(asking.pfn).filter(|e| {
             self.entry(*e)
@@ -78,7 +78,7 @@ impl Shard<'_> {
         e: u32,
         asking: &Asking,
         table: &mut AskedTable<'_>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<bool, Fail> {
         let (pfn, order) = (self.entry(e)?.pfn(), self.entry(e)?.order);
         let Some(mut kernel) = env.kernel_of(pfn, order) else {

@@ -107,7 +107,7 @@ pub enum MappingCheck {
 /// Returns whether no copy or move is open, and none was that may hold mappings of the folio of which
 /// nothing is known.
 #[inline(always)]
-fn calm(entry: &FolioEntry, env: &dyn Env) -> bool {
+fn calm(entry: &FolioEntry, env: &impl Env) -> bool {
     entry.pending == 0 && !env.windows_open()
 }
 
@@ -168,13 +168,13 @@ impl Shard<'_> {
     ///
     /// With more than `limit` records and any window open, it returns false.
     #[inline]
-    pub(crate) fn quiescent(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
+    pub(crate) fn quiescent(&self, e: u32, env: &impl Env, limit: u32) -> Result<bool, Fail> {
         Ok(env.gp_elapsed(self.entry(e)?.cookie) && self.unconcerned(e, env, limit)?)
     }
 
     /// The same without regard to calls in flight.
     #[inline]
-    pub(crate) fn unconcerned(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
+    pub(crate) fn unconcerned(&self, e: u32, env: &impl Env, limit: u32) -> Result<bool, Fail> {
         if calm(self.entry(e)?, env) {
             return Ok(true);
         }
@@ -182,7 +182,7 @@ impl Shard<'_> {
     }
 
     /// The same where a copy or move is or was open.
-    fn unconcerned_by_any(&self, e: u32, env: &dyn Env, limit: u32) -> Result<bool, Fail> {
+    fn unconcerned_by_any(&self, e: u32, env: &impl Env, limit: u32) -> Result<bool, Fail> {
         let entry = self.entry(e)?;
         if self.is_pending(e, env)? {
             return Ok(false);
@@ -202,7 +202,7 @@ impl Shard<'_> {
     }
 
     /// Returns whether a copy is open that may hold mappings of the folio that are not yet known.
-    pub(crate) fn is_pending(&self, e: u32, env: &dyn Env) -> Result<bool, Fail> {
+    pub(crate) fn is_pending(&self, e: u32, env: &impl Env) -> Result<bool, Fail> {
         let pending = self.entry(e)?.pending;
         Ok(pending != 0 && env.ticket_open(pending))
     }
@@ -212,7 +212,12 @@ impl Shard<'_> {
     /// A copy that is found behind an open window has been counted by the kernel already, and the window
     /// covers what it was copied from: that need not be found out for each folio.
     #[inline]
-    pub(crate) fn check_before(&mut self, e: u32, c: &Call, env: &dyn Env) -> Option<KernelCounts> {
+    pub(crate) fn check_before(
+        &mut self,
+        e: u32,
+        c: &Call,
+        env: &impl Env,
+    ) -> Option<KernelCounts> {
         if c.op == Op::Dup && env.windows_open() {
             return None;
         }
@@ -224,7 +229,7 @@ impl Shard<'_> {
     ///
     /// A difference makes the folio a suspect: it counts for nothing until it is confirmed.
     #[inline]
-    pub(crate) fn quick_check(&mut self, e: u32, env: &dyn Env) -> Option<KernelCounts> {
+    pub(crate) fn quick_check(&mut self, e: u32, env: &impl Env) -> Option<KernelCounts> {
         let entry = self.entry(e).ok()?;
         if !entry.is_mapped() || !env.gp_elapsed(entry.cookie) {
             return None;
@@ -275,13 +280,13 @@ impl Shard<'_> {
     /// which is -1 then; one without mappings cannot be compared then. Whether the folio at this pfn
     /// is still the one that was drained, the caller has to know. Under the same conditions the
     /// kernel's counts of pages are those of [`Shard::pages_pte`].
-    pub fn compare(&self, entry: u32, env: &dyn Env) -> Compare {
+    pub fn compare(&self, entry: u32, env: &impl Env) -> Compare {
         self.try_compare(entry, env)
             .unwrap_or(Compare::NotQuiescent)
     }
 
     /// Does what [`Shard::compare`] says.
-    fn try_compare(&self, e: u32, env: &dyn Env) -> Result<Compare, Fail> {
+    fn try_compare(&self, e: u32, env: &impl Env) -> Result<Compare, Fail> {
         let view = self.view_of(e)?;
         let tracked = matches!(view.state, State::Live | State::Draining);
         if !tracked || !self.quiescent(e, env, u32::MAX)? {

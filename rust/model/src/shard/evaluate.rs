@@ -79,7 +79,7 @@ impl Shard<'_> {
         &mut self,
         e: u32,
         kernel: Option<&KernelCounts>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         if !self.entry(e)?.has(DIRTY | KERNEL_DIRTY) {
             return Ok(());
@@ -92,7 +92,7 @@ impl Shard<'_> {
         &mut self,
         e: u32,
         kernel: Option<&KernelCounts>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let entry = self.entry(e)?;
         let model = entry.has(DIRTY);
@@ -123,7 +123,7 @@ impl Shard<'_> {
         e: u32,
         at: usize,
         kernel: Option<&KernelCounts>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         self.evaluate_kept(e, at, kernel, env)
     }
@@ -135,7 +135,7 @@ impl Shard<'_> {
         e: u32,
         at: usize,
         kernel: Option<&KernelCounts>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let entry = self.entries.get_mut(index(e)).ok_or(CORRUPT)?;
         let kept = self.tables.kept.get_mut(at).ok_or(CORRUPT)?;
@@ -179,7 +179,7 @@ impl Shard<'_> {
         e: u32,
         kernel: Option<&KernelCounts>,
         what: (bool, bool),
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let entry = self.entry(e)?;
         let (old, kind) = (entry.wrong(), entry.kind);
@@ -215,7 +215,7 @@ impl Shard<'_> {
         e: u32,
         result: &Evaluation,
         kernel: Option<&KernelCounts>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let place = self.place(e)?;
         let entry = self.entry_mut(e)?;
@@ -253,7 +253,7 @@ impl Shard<'_> {
         e: u32,
         at: usize,
         kernel: Option<&KernelCounts>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let result = self.tables.kept.get(at).ok_or(CORRUPT)?.result();
         let (opened, false_yes) = (result.opened(), result.verdicts.false_yes);
@@ -325,7 +325,7 @@ impl Shard<'_> {
         view: &FolioView,
         opened: PairSet,
         false_yes: PairSet,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         if opened.is_empty() {
             return Ok(());
@@ -378,7 +378,7 @@ impl Shard<'_> {
         view: &FolioView,
         all: &Verdicts,
         pairs: PairSet,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let place = self.place(e)?;
         let verdicts = all.only(pairs);
@@ -396,7 +396,7 @@ impl Shard<'_> {
     }
 
     /// Ends all wrong answers about a folio: it is no longer tracked.
-    pub(crate) fn close_wrong(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
+    pub(crate) fn close_wrong(&mut self, e: u32, env: &impl Env) -> Result<(), Fail> {
         let place = self.place(e)?;
         let entry = self.entry_mut(e)?;
         let old = entry.wrong();
@@ -413,7 +413,7 @@ impl Shard<'_> {
     /// Looks at up to `max` entries from position `cursor` on; returns where to go on, `None` at the
     /// end. States that were evaluated while the kernel's counters did not stand still are asked
     /// about from the kernel, if they do now.
-    pub fn settle(&mut self, cursor: u32, max: u32, env: &dyn Env) -> Option<u32> {
+    pub fn settle(&mut self, cursor: u32, max: u32, env: &impl Env) -> Option<u32> {
         self.each(cursor, max, env, |shard, e| {
             let entry = shard.entry(e)?;
             if !(entry.has(DIRTY) || entry.has(KERNEL_DIRTY)) {
@@ -436,7 +436,7 @@ impl Shard<'_> {
     ///
     /// [`Question::needs_ask`]: crate::Question::needs_ask
     /// [`Question::Reuse`]: crate::Question::Reuse
-    pub fn ask_all(&mut self, cursor: u32, max: u32, env: &dyn Env) -> Option<u32> {
+    pub fn ask_all(&mut self, cursor: u32, max: u32, env: &impl Env) -> Option<u32> {
         self.each(cursor, max, env, |shard, e| {
             let Some(kernel) = shard.quick_check(e, env) else {
                 return Ok(());
@@ -456,7 +456,7 @@ impl Shard<'_> {
     }
 
     /// Returns what a reader asks about a folio, see [`Shard::ask_all`].
-    pub(crate) fn reader(&self, e: u32, env: &dyn Env) -> Result<Ask, Fail> {
+    pub(crate) fn reader(&self, e: u32, env: &impl Env) -> Result<Ask, Fail> {
         let entry = self.entry(e)?;
         let (pfn, order) = (entry.pfn(), entry.order);
         let mut ask = Ask::default();
@@ -481,7 +481,7 @@ impl Shard<'_> {
         &mut self,
         cursor: u32,
         max: u32,
-        env: &dyn Env,
+        env: &impl Env,
         f: impl Fn(&mut Self, u32) -> Result<(), Fail>,
     ) -> Option<u32> {
         let end = cursor.saturating_add(max).min(narrow(self.entries.len()));

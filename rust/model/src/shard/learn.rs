@@ -120,7 +120,7 @@ impl Shard<'_> {
     }
 
     /// Notes that a mapped folio cannot be tracked, whether or not anything is known about it.
-    pub fn bar(&mut self, pfn: u64, (order, kind): (u8, Kind), reason: LostReason, env: &dyn Env) {
+    pub fn bar(&mut self, pfn: u64, (order, kind): (u8, Kind), reason: LostReason, env: &impl Env) {
         if !fits(pfn) {
             return;
         }
@@ -168,7 +168,7 @@ impl Shard<'_> {
 
     /// Gives up a learning folio of which not all mappings were found; returns the reason: an MM that was not
     /// seen, or what it was lost for before, if it was learned again since.
-    pub fn give_up_learning(&mut self, pfn: u64, env: &dyn Env) -> LostReason {
+    pub fn give_up_learning(&mut self, pfn: u64, env: &impl Env) -> LostReason {
         let reason = if self.was_relearned(pfn) {
             LostReason::Window
         } else {
@@ -179,7 +179,7 @@ impl Shard<'_> {
     }
 
     /// Takes a call on a folio without entry that is mapped already, or leaves it.
-    pub(crate) fn learn_absent(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+    pub(crate) fn learn_absent(&mut self, c: &Call, env: &impl Env) -> Outcome {
         if !self.state.learning || !matches!(c.op, Op::Add | Op::Dup | Op::Found) {
             return self.untracked(c, env);
         }
@@ -205,7 +205,7 @@ impl Shard<'_> {
         &mut self,
         e: u32,
         c: &Call,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<Outcome, Fail> {
         let entry = self.entry(e)?;
         if !entry.is_mapped() {
@@ -230,7 +230,7 @@ impl Shard<'_> {
     }
 
     /// Takes what a call says about mappings of a learning folio.
-    fn learn(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    fn learn(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<Outcome, Fail> {
         let part = Part {
             level: c.level,
             first: c.first,
@@ -425,7 +425,7 @@ impl Shard<'_> {
 
     /// Tracks a folio from now on if all of its mappings are known; `stopped` says that no call is
     /// running anywhere.
-    pub fn adopt(&mut self, pfn: u64, stopped: bool, env: &dyn Env) -> Adoption {
+    pub fn adopt(&mut self, pfn: u64, stopped: bool, env: &impl Env) -> Adoption {
         let learning = |e: &u32| {
             self.entry(*e)
                 .is_ok_and(|entry| entry.state == State::Learning)
@@ -450,7 +450,7 @@ impl Shard<'_> {
         e: u32,
         stopped: bool,
         limit: u32,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<Adoption, Fail> {
         let entry = self.entry(e)?;
         if !entry.is_mapped() {

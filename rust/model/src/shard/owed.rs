@@ -121,7 +121,7 @@ impl Debts {
     }
 
     /// Takes out a run that has been owed for a grace period.
-    fn expired(&mut self, env: &dyn Env) -> Option<u64> {
+    fn expired(&mut self, env: &impl Env) -> Option<u64> {
         let late = |owed: &&mut Owed| owed.is_used() && env.gp_elapsed(owed.cookie);
         let owed = self.list.iter_mut().find(late)?;
         self.nr = self.nr.saturating_sub(1);
@@ -144,7 +144,7 @@ impl Shard<'_> {
     }
 
     /// Loses the folios of which a remove is owed for too long: the add was of a mapping that is there.
-    pub fn call_in(&mut self, env: &dyn Env) {
+    pub fn call_in(&mut self, env: &impl Env) {
         while let Some(pfn) = self.state.debts.expired(env) {
             self.lose(pfn, LostReason::Inconsistent, env);
             self.state
@@ -154,7 +154,7 @@ impl Shard<'_> {
     }
 
     /// Takes a part of a call as a call of its own.
-    fn call_part(&mut self, c: &Call, first: u32, end: u32, env: &dyn Env) -> Result<(), Fail> {
+    fn call_part(&mut self, c: &Call, first: u32, end: u32, env: &impl Env) -> Result<(), Fail> {
         let part = Call {
             first,
             nr: end.wrapping_sub(first),
@@ -174,7 +174,7 @@ impl Shard<'_> {
     /// # Errors
     ///
     /// [`Fail::NoMemory`]: there is no room to note what is owed.
-    pub(crate) fn owe(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    pub(crate) fn owe(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<Outcome, Fail> {
         self.call_in(env);
         let none = Fail::Inconsistent(Inconsistency::AddMapped);
         let end = c.first.wrapping_add(c.nr);
@@ -231,7 +231,7 @@ impl Shard<'_> {
     /// # Errors
     ///
     /// [`Fail::NoMemory`]: there is no room for a debt that falls apart.
-    pub(crate) fn pay(&mut self, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    pub(crate) fn pay(&mut self, c: &Call, env: &impl Env) -> Result<Outcome, Fail> {
         self.call_in(env);
         let end = c.first.wrapping_add(c.nr);
         let debtor = self.debtor(c)?;

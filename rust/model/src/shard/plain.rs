@@ -320,7 +320,7 @@ impl Shard<'_> {
 
     /// Takes a call on a plain folio that is mapped; returns whether it is one.
     #[inline]
-    pub(crate) fn call_plain(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<bool, Fail> {
+    pub(crate) fn call_plain(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<bool, Fail> {
         let entry = self.entry(e)?;
         let tracked = entry.state == State::Live && entry.order == c.order;
         let changes = matches!(c.op, Op::Add | Op::Dup | Op::Remove) && c.order > 0;
@@ -429,7 +429,7 @@ impl Shard<'_> {
         e: u32,
         way: Way,
         c: &Call,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let kernel = self.check_before(e, c, env);
         match way {
@@ -444,7 +444,7 @@ impl Shard<'_> {
         e: u32,
         c: &Call,
         kernel: Option<&KernelCounts>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let direction = match c.op {
             Op::Dup => Direction::Fork,
@@ -476,7 +476,7 @@ impl Shard<'_> {
         (r, run): (u32, u32),
         c: &Call,
         kernel: Option<&KernelCounts>,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<(), Fail> {
         let entry = self.entry(e)?;
         let kind = entry.kind;
@@ -513,7 +513,7 @@ impl Shard<'_> {
 
     /// Notes that a call has changed a plain folio.
     #[inline]
-    fn plain_changed(&mut self, e: u32, c: &Call, run: u32, env: &dyn Env) -> Result<(), Fail> {
+    fn plain_changed(&mut self, e: u32, c: &Call, run: u32, env: &impl Env) -> Result<(), Fail> {
         let entry = self.entry_mut(e)?;
         entry.operation = c.operation;
         entry.pid = c.pid;

@@ -44,7 +44,7 @@ impl Shard<'_> {
 
     /// Returns the numbers of the folio at a position, with the kernel's counters if they stand
     /// still and can be read; then also with what a reader asks, see [`Shard::ask_all`].
-    pub fn view_with_kernel(&self, entry: u32, env: &dyn Env) -> Option<FolioView> {
+    pub fn view_with_kernel(&self, entry: u32, env: &impl Env) -> Option<FolioView> {
         let mut view = self.view(entry)?;
         let tracked = matches!(view.state, State::Live | State::Draining);
         if tracked && self.quiescent(entry, env, u32::MAX).ok()? {

@@ -48,7 +48,7 @@ impl Shard<'_> {
     ///
     /// A mapping that is recorded at neither base, or at both, is [`Outcome::Inconsistent`]: the
     /// folio is lost.
-    pub fn rekey(&mut self, m: &Move, env: &dyn Env) -> Outcome {
+    pub fn rekey(&mut self, m: &Move, env: &impl Env) -> Outcome {
         self.state.counters.add(Counter::Moves);
         let tracked = |e: &u32| {
             self.entry(*e).is_ok_and(|entry| match entry.state {
@@ -75,7 +75,7 @@ impl Shard<'_> {
     }
 
     /// Does what [`Shard::rekey`] says on a tracked folio.
-    fn try_rekey(&mut self, e: u32, m: &Move, env: &dyn Env) -> Result<(), Fail> {
+    fn try_rekey(&mut self, e: u32, m: &Move, env: &impl Env) -> Result<(), Fail> {
         let fail = |kind| Err(Fail::Inconsistent(kind));
         let nr_pages = pages_of_order(m.order);
         let fits = m.first.checked_add(m.nr).is_some_and(|end| end <= nr_pages);
@@ -253,7 +253,7 @@ impl Shard<'_> {
     ///
     /// Returns whether that changed anything: no if there is no such record, or nothing new. The
     /// state before is evaluated, and that afterwards is a state of its own.
-    pub fn set_boundary(&mut self, b: &Boundary, env: &dyn Env) -> bool {
+    pub fn set_boundary(&mut self, b: &Boundary, env: &impl Env) -> bool {
         let tracked = |e: &u32| {
             self.entry(*e).is_ok_and(|entry| {
                 matches!(entry.state, State::Live | State::Learning) && entry.order == b.order
@@ -269,7 +269,7 @@ impl Shard<'_> {
     }
 
     /// Does what [`Shard::set_boundary`] says on a tracked folio.
-    fn try_boundary(&mut self, e: u32, b: &Boundary, env: &dyn Env) -> Result<bool, Fail> {
+    fn try_boundary(&mut self, e: u32, b: &Boundary, env: &impl Env) -> Result<bool, Fail> {
         let Some(r) = self.lookup(e, b.mm, b.base)?.here else {
             return Ok(false);
         };

@@ -131,7 +131,7 @@ impl Shard<'_> {
     ///
     /// To be called for each entry of the table, under its lock, after the kernel has counted that MM.
     /// Returns whether the mapping was recorded under an MM until now.
-    pub fn share_table(&mut self, pfn: u64, order: u8, table: SharedTable, env: &dyn Env) -> bool {
+    pub fn share_table(&mut self, pfn: u64, order: u8, table: SharedTable, env: &impl Env) -> bool {
         let mapped = |e: &u32| {
             self.entry(*e).is_ok_and(|entry| {
                 matches!(entry.state, State::Live | State::Learning) && entry.order == order
@@ -153,7 +153,13 @@ impl Shard<'_> {
     }
 
     /// Does what [`Shard::share_table`] says on a record.
-    fn try_share(&mut self, e: u32, r: u32, table: SharedTable, env: &dyn Env) -> Result<(), Fail> {
+    fn try_share(
+        &mut self,
+        e: u32,
+        r: u32,
+        table: SharedTable,
+        env: &impl Env,
+    ) -> Result<(), Fail> {
         let live = self.entry(e)?.state == State::Live;
         if live {
             let kernel = self.quick_check(e, env);

@@ -69,14 +69,14 @@ impl Recent {
     }
 
     /// Returns whether an add to a folio that was not tracked may still be in flight.
-    fn may_be_in_flight(&mut self, pfn: u64, env: &dyn Env) -> bool {
+    fn may_be_in_flight(&mut self, pfn: u64, env: &impl Env) -> bool {
         self.slot(pfn).is_some_and(|(known, cookie)| {
             (*known == pfn || *known == SEVERAL) && !env.gp_elapsed(*cookie)
         })
     }
 
     /// Remembers an add to a folio that is not tracked.
-    fn remember(&mut self, pfn: u64, env: &dyn Env) {
+    fn remember(&mut self, pfn: u64, env: &impl Env) {
         if let Some((known, cookie)) = self.slot(pfn) {
             if *known != pfn {
                 let in_use = *known != NONE && !env.gp_elapsed(*cookie);
@@ -103,7 +103,7 @@ fn is_well_formed(c: &Call) -> bool {
 
 /// Returns whether the kernel counts no mapping of the folio of a call by now. What the call has read may be of before
 /// the end of the last remove: if that was in flight then, it was over when the grace period had passed.
-fn is_unmapped(c: &Call, env: &dyn Env) -> bool {
+fn is_unmapped(c: &Call, env: &impl Env) -> bool {
     env.kernel_of(c.pfn, c.order)
         .is_some_and(|kernel| kernel.large == 0)
 }
@@ -114,7 +114,7 @@ impl Shard<'_> {
     /// The state that the run before has left behind is evaluated first, unless the call continues
     /// that run. Constant time for whole-folio calls; for a part of a large folio some operations on
     /// the words of its bitmaps.
-    pub fn call(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+    pub fn call(&mut self, c: &Call, env: &impl Env) -> Outcome {
         self.state.counters.add(Counter::of_call(c.op, c.level));
         let found = self.find(c.pfn);
         if let Some(e) = found {
@@ -128,7 +128,7 @@ impl Shard<'_> {
     }
 
     /// Takes a call that [`Self::call_plain`] does not.
-    fn call_other(&mut self, found: Option<u32>, c: &Call, env: &dyn Env) -> Outcome {
+    fn call_other(&mut self, found: Option<u32>, c: &Call, env: &impl Env) -> Outcome {
         let at_table = c.table.map(|_| self.call_at_table(found, c));
         let c = at_table.as_ref().unwrap_or(c);
         match found {
@@ -147,7 +147,7 @@ impl Shard<'_> {
     }
 
     /// Takes a call on a folio that has no entry.
-    pub(crate) fn call_absent(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+    pub(crate) fn call_absent(&mut self, c: &Call, env: &impl Env) -> Outcome {
         if !is_well_formed(c) {
             return self.inconsistent(Inconsistency::Malformed);
         }
@@ -172,7 +172,7 @@ impl Shard<'_> {
         &mut self,
         e: u32,
         c: &Call,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Result<Outcome, Fail> {
         if self.may_be_owed(c) && is_well_formed(c) {
             return self.pay(c, env);
@@ -186,7 +186,7 @@ impl Shard<'_> {
     }
 
     /// Takes a call on a folio that has an entry.
-    pub(crate) fn call_known(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    pub(crate) fn call_known(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<Outcome, Fail> {
         let state = self.entry(e)?.state;
         if state == State::Lost {
             return self.call_lost(e, c, env);
@@ -211,7 +211,7 @@ impl Shard<'_> {
     }
 
     /// Takes a call on a tracked folio of that order.
-    fn take(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<(), Fail> {
+    fn take(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<(), Fail> {
         match c.op {
             _ if self.too_large(c) => Err(Fail::Order),
             Op::Touch | Op::Skip => self.refresh(e, c.pending, env),
@@ -243,7 +243,7 @@ impl Shard<'_> {
     ///
     /// An add that sees it unmapped, a grace period after the last call, starts afresh; and it may be
     /// learned again.
-    fn call_lost(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    fn call_lost(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<Outcome, Fail> {
         if self.may_relearn(self.entry(e)?) {
             // An add that was known before the loss may still be in flight: what the kernel's counter
             // says now is no start.
@@ -273,7 +273,7 @@ impl Shard<'_> {
     }
 
     /// Takes a call on a folio without mappings.
-    fn call_draining(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    fn call_draining(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<Outcome, Fail> {
         let FolioEntry {
             order,
             kind,
@@ -309,7 +309,7 @@ impl Shard<'_> {
     }
 
     /// Gives up a drained folio that is mapped after all: calls were missed.
-    fn missed(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    fn missed(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<Outcome, Fail> {
         self.state.counters.add(Counter::Missed);
         self.state.lacks = true;
         self.forget(e, env)?;
@@ -317,7 +317,7 @@ impl Shard<'_> {
     }
 
     /// Starts tracking a folio anew on the entry of a drained one: its history is another.
-    fn restart(&mut self, e: u32, c: &Call, env: &dyn Env) -> Result<Outcome, Fail> {
+    fn restart(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<Outcome, Fail> {
         self.evaluate(e, None, env)?;
         self.close_wrong(e, env)?;
         if self.too_large(c) {
@@ -337,7 +337,7 @@ impl Shard<'_> {
     }
 
     /// Starts tracking a folio that the kernel says is unmapped.
-    fn start(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+    fn start(&mut self, c: &Call, env: &impl Env) -> Outcome {
         if !self.make_room(env) {
             return self.refuse(c, env);
         }
@@ -357,7 +357,7 @@ impl Shard<'_> {
     /// Takes back what is not needed any more; returns whether another folio can be tracked.
     ///
     /// Markers of lost folios tell why a folio is not tracked: they stay as long as there is room.
-    pub(crate) fn make_room(&mut self, env: &dyn Env) -> bool {
+    pub(crate) fn make_room(&mut self, env: &impl Env) -> bool {
         self.reclaim(State::Draining, RECLAIM_ALWAYS, env);
         for state in [State::Draining, State::Lost] {
             if !self.has_room() {
@@ -388,7 +388,7 @@ impl Shard<'_> {
         &mut self,
         (pfn, order, kind): (u64, u8, Kind),
         state: State,
-        env: &dyn Env,
+        env: &impl Env,
     ) -> Option<u32> {
         let e = self.alloc_entry()?;
         let entry = self.entry_mut(e).ok()?;
@@ -411,7 +411,7 @@ impl Shard<'_> {
     ///
     /// Leaves a marker; if there is no entry for that either, no folio of the shard starts for a
     /// grace period.
-    pub(crate) fn refuse(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+    pub(crate) fn refuse(&mut self, c: &Call, env: &impl Env) -> Outcome {
         let place = (c.pfn, c.order, c.kind);
         if self.new_entry(place, State::Lost, env).is_some() {
             self.note_loss(c.pfn, LostReason::NoMemory);
@@ -435,7 +435,7 @@ impl Shard<'_> {
 
     /// Takes back entries that have been in this state, drained or lost, for a grace period, at most
     /// `max`.
-    fn reclaim(&mut self, state: State, max: u32, env: &dyn Env) {
+    fn reclaim(&mut self, state: State, max: u32, env: &impl Env) {
         for _ in 0..max {
             let ends = if state == State::Lost {
                 self.state.lost
@@ -458,7 +458,7 @@ impl Shard<'_> {
 
     /// Takes back the longest waiting entry, or sends it to the back if a copy is still open that
     /// may hold mappings of it; returns false if it has not waited for a grace period.
-    fn reclaim_one(&mut self, e: u32, env: &dyn Env) -> Result<bool, Fail> {
+    fn reclaim_one(&mut self, e: u32, env: &impl Env) -> Result<bool, Fail> {
         if !env.gp_elapsed(self.entry(e)?.cookie) {
             return Ok(false);
         }
@@ -473,7 +473,7 @@ impl Shard<'_> {
     }
 
     /// Frees the entry of a folio that is drained or lost.
-    fn forget(&mut self, e: u32, env: &dyn Env) -> Result<(), Fail> {
+    fn forget(&mut self, e: u32, env: &impl Env) -> Result<(), Fail> {
         self.evaluate(e, None, env)?;
         self.close_wrong(e, env)?;
         self.drop_history(e)?;
@@ -483,7 +483,7 @@ impl Shard<'_> {
     }
 
     /// Notes that a call on the folio is in flight, and the copy that it may be about.
-    pub(crate) fn refresh(&mut self, e: u32, pending: u64, env: &dyn Env) -> Result<(), Fail> {
+    pub(crate) fn refresh(&mut self, e: u32, pending: u64, env: &impl Env) -> Result<(), Fail> {
         let entry = self.entry_mut(e)?;
         entry.cookie = env.gp_snapshot();
         entry.pending = entry.pending.max(pending);
@@ -496,7 +496,7 @@ impl Shard<'_> {
     }
 
     /// Counts a call on a folio that is not tracked.
-    pub(crate) fn untracked(&mut self, c: &Call, env: &dyn Env) -> Outcome {
+    pub(crate) fn untracked(&mut self, c: &Call, env: &impl Env) -> Outcome {
         self.state.counters.add(Counter::of_untracked(c.op));
         if matches!(c.op, Op::Add | Op::Touch) {
             self.state.recent.remember(c.pfn, env);
@@ -511,7 +511,7 @@ impl Shard<'_> {
     }
 
     /// Gives up a folio because an operation on it failed.
-    pub(crate) fn give_up(&mut self, e: u32, fail: Fail, env: &dyn Env) -> Outcome {
+    pub(crate) fn give_up(&mut self, e: u32, fail: Fail, env: &impl Env) -> Outcome {
         match fail {
             Fail::NoMemory => {
                 self.lose_entry(e, LostReason::NoMemory, env);
@@ -538,7 +538,7 @@ impl Shard<'_> {
     }
 
     /// Forgets what is known about a folio, if it is tracked: it is lost for this reason.
-    pub fn lose(&mut self, pfn: u64, reason: LostReason, env: &dyn Env) {
+    pub fn lose(&mut self, pfn: u64, reason: LostReason, env: &impl Env) {
         match self.find(pfn) {
             Some(e) if self.entry(e).is_ok_and(|entry| entry.state != State::Lost) => {
                 self.lose_entry(e, reason, env);
@@ -555,7 +555,7 @@ impl Shard<'_> {
     }
 
     /// Makes a marker of an entry.
-    fn lose_entry(&mut self, e: u32, reason: LostReason, env: &dyn Env) {
+    fn lose_entry(&mut self, e: u32, reason: LostReason, env: &impl Env) {
         self.state.counters.add(Counter::of_loss(reason));
         if self.make_marker(e, reason, env).is_err() {
             self.state.counters.add(Counter::Corrupt);
@@ -563,7 +563,7 @@ impl Shard<'_> {
     }
 
     /// Frees the records and page counts of an entry, and leaves a marker.
-    fn make_marker(&mut self, e: u32, reason: LostReason, env: &dyn Env) -> Result<(), Fail> {
+    fn make_marker(&mut self, e: u32, reason: LostReason, env: &impl Env) -> Result<(), Fail> {
         self.close_wrong(e, env)?;
         match self.entry(e)?.state {
             State::Live => self.state.counters.sub(Counter::Tracked),

@@ -36,17 +36,16 @@ use crate::{
 };
 
 /// One of two shadows: its shard, and the surroundings that its backend keeps.
-#[derive(Clone, Copy)]
-pub struct Side<'a> {
+pub struct Side<'a, E> {
     /// The shard.
     pub shard: &'a Shard<'a>,
     /// What it asks.
-    pub env: &'a dyn Env,
+    pub env: &'a E,
 }
 
 /// What a side has of a folio.
-struct Half<'a> {
-    side: Side<'a>,
+struct Half<'a, E> {
+    side: Side<'a, E>,
     /// Position of the entry, if it is tracked.
     e: Option<u32>,
     /// Its numbers, if anything is mapped.
@@ -56,12 +55,22 @@ struct Half<'a> {
 /// Compares the shadows that two backends have of a folio; under the locks of both shards.
 ///
 /// `stopped` says that no call is running anywhere: then grace periods do not matter.
-pub fn compare_twins(first: Side<'_>, second: Side<'_>, pfn: u64, stopped: bool) -> Twin {
+pub fn compare_twins<E: Env>(
+    first: Side<'_, E>,
+    second: Side<'_, E>,
+    pfn: u64,
+    stopped: bool,
+) -> Twin {
     try_compare(first, second, pfn, stopped).unwrap_or(Twin::Deferred)
 }
 
 /// Does what [`compare_twins`] says.
-fn try_compare(first: Side<'_>, second: Side<'_>, pfn: u64, stopped: bool) -> Result<Twin, Fail> {
+fn try_compare<E: Env>(
+    first: Side<'_, E>,
+    second: Side<'_, E>,
+    pfn: u64,
+    stopped: bool,
+) -> Result<Twin, Fail> {
     let (entry_a, entry_b) = (first.entry(pfn)?, second.entry(pfn)?);
     let by: [fn(LostReason) -> TwinSkip; 2] = [TwinSkip::LostByFirst, TwinSkip::LostBySecond];
     for (entry, lost) in [entry_a, entry_b].into_iter().zip(by) {
@@ -97,7 +106,7 @@ fn try_compare(first: Side<'_>, second: Side<'_>, pfn: u64, stopped: bool) -> Re
     }))
 }
 
-impl<'a> Side<'a> {
+impl<'a, E: Env> Side<'a, E> {
     /// Returns the entry of a folio.
     fn entry(&self, pfn: u64) -> Result<Option<&'a FolioEntry>, Fail> {
         self.shard
@@ -107,21 +116,21 @@ impl<'a> Side<'a> {
     }
 
     /// Returns what is tracked of a folio.
-    fn half(&self, pfn: u64) -> Result<Half<'a>, Fail> {
+    fn half(&self, pfn: u64) -> Result<Half<'a, E>, Fail> {
         let e = self.shard.find(pfn);
         let view = e.map(|e| self.shard.view_of(e)).transpose()?;
         Ok(Half {
-            side: *self,
+            side: Side { ..*self },
             e,
             view: view.filter(|view| view.total > 0),
         })
     }
 }
 
-impl Half<'_> {
+impl<E: Env> Half<'_, E> {
     /// Returns whether this side has nothing of what the other has, and may have left it out: it
     /// tracks no folios of that type, or has once left one out without a marker.
-    fn leaves_out(&self, other: &Half<'_>) -> bool {
+    fn leaves_out(&self, other: &Half<'_, E>) -> bool {
         // What the hooks on functions follow: the types whose addresses the linear rule gives.
         let followed = |kind| matches!(kind, Kind::Anon | Kind::File | Kind::Shmem | Kind::Ksm);
         let other_type = |view: &FolioView| !followed(view.kind);
@@ -141,7 +150,7 @@ impl Half<'_> {
     }
 
     /// Returns whether a move is open in these surroundings that concerns mappings of this side.
-    fn moves(&self, env: &dyn Env) -> Result<bool, Fail> {
+    fn moves(&self, env: &E) -> Result<bool, Fail> {
         let Some(e) = self.e else { return Ok(false) };
         let shard = self.side.shard;
         let entry = shard.entry(e)?;
@@ -154,7 +163,7 @@ impl Half<'_> {
 
 /// Returns whether nothing is on its way to either side. A copy or move may be open for one of them
 /// only; it may concern what only the other one has.
-fn rests(a: &Half<'_>, b: &Half<'_>, stopped: bool) -> Result<bool, Fail> {
+fn rests<E: Env>(a: &Half<'_, E>, b: &Half<'_, E>, stopped: bool) -> Result<bool, Fail> {
     if !a.rests(stopped)? || !b.rests(stopped)? {
         return Ok(false);
     }
@@ -167,7 +176,7 @@ fn rests(a: &Half<'_>, b: &Half<'_>, stopped: bool) -> Result<bool, Fail> {
 }
 
 /// Returns whether a copy of mappings of either side is open in these surroundings.
-fn copies(a: &Half<'_>, b: &Half<'_>, env: &dyn Env) -> Result<bool, Fail> {
+fn copies<E: Env>(a: &Half<'_, E>, b: &Half<'_, E>, env: &E) -> Result<bool, Fail> {
     for half in [a, b] {
         let Some(e) = half.e else { continue };
         if !half.side.shard.unconcerned(e, env, u32::MAX)? {
@@ -178,7 +187,7 @@ fn copies(a: &Half<'_>, b: &Half<'_>, env: &dyn Env) -> Result<bool, Fail> {
 }
 
 /// Returns where two sides differ first.
-fn first_difference(a: &Half<'_>, b: &Half<'_>) -> Result<Option<TwinPlace>, Fail> {
+fn first_difference<E: Env>(a: &Half<'_, E>, b: &Half<'_, E>) -> Result<Option<TwinPlace>, Fail> {
     let (Some(view_a), Some(view_b)) = (&a.view, &b.view) else {
         return Ok(Some(TwinPlace::Folio));
     };
