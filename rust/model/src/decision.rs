@@ -273,17 +273,19 @@ impl AskedTable<'_> {
         let first = asked_index(asker, 0);
         let end = first.wrapping_add(DEFINITIONS.len());
         let table = self.asked.get_mut(first..end).unwrap_or_default();
-        for pair in asked.iter() {
-            let definition = PAIR_DEFINITION.get(pair).copied().map(usize::from);
-            if let Some(cell) = definition.and_then(|d| table.get_mut(d)) {
-                cell.merge(&Asked {
-                    asked: 1,
-                    differ: u64::from(differ.contains(pair)),
-                    wrong: u64::from(wrong.contains(pair)),
-                    unknown: u64::from(unknown.contains(pair)),
-                });
+        let mut count = |pairs: PairSet, of: fn(&mut Asked) -> &mut u64| {
+            for pair in pairs.and(asked).iter() {
+                let definition = PAIR_DEFINITION.get(pair).copied().map(usize::from);
+                if let Some(cell) = definition.and_then(|d| table.get_mut(d)) {
+                    let number = of(cell);
+                    *number = number.saturating_add(1);
+                }
             }
-        }
+        };
+        count(asked, |cell| &mut cell.asked);
+        count(differ, |cell| &mut cell.differ);
+        count(wrong, |cell| &mut cell.wrong);
+        count(unknown, |cell| &mut cell.unknown);
     }
 }
 
