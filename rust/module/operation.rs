@@ -87,11 +87,12 @@ pub(crate) fn of_call(caller: usize, vma: &Vma<'_>) -> Operation {
     operation
 }
 
-/// Returns whether the call of `folio_move_anon_rmap()` that returns to `caller` is one of UFFDIO_MOVE.
+/// Returns whether the call of `folio_move_anon_rmap()` that returns to `caller` is one of UFFDIO_MOVE; `None` if
+/// the caller is not known.
 ///
 /// Context: as [`of_call`].
-pub(crate) fn is_move(caller: usize) -> bool {
-    site_of(caller) == Some(Site::Is(Operation::Move))
+pub(crate) fn is_move(caller: usize) -> Option<bool> {
+    site_of(caller).map(|site| site == Site::Is(Operation::Move))
 }
 
 fn state_of(vma: &Vma<'_>) -> VmaState {

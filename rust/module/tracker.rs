@@ -414,11 +414,15 @@ impl Tracker {
     /// it holds no lock that could be waited for, or whose beginning was missed.
     fn move_anon(&self, folio: Folio<'_>, caller: usize, args: &Args<'_>) {
         let Some((mm, src, dst)) = self.windows.uffd_of(current_task()) else {
-            if operation::is_move(caller) {
+            if operation::is_move(caller) == Some(true) {
                 self.lose_unseen_move(folio, args);
             }
             return;
         };
+        // The window may be left over from an exit that was not seen.
+        if operation::is_move(caller) == Some(false) {
+            return;
+        }
         let mut site = Site::default();
         let read = read_rmap(RmapFunction::MoveAnon, folio, args, dst, &mut site);
         let Some((site, vma)) = read else {

@@ -38,6 +38,7 @@ mod owed;
 mod pages;
 mod plain;
 mod readout;
+mod recent;
 mod rekey;
 mod shared;
 mod track;
@@ -143,13 +144,15 @@ pub struct ShardState {
     /// Cookie of the last start that was refused without leaving a marker.
     pub(crate) no_start: Option<u64>,
     /// Untracked adds that may be in flight.
-    pub(crate) recent: track::Recent,
+    pub(crate) recent: recent::Recent,
     /// Removes that are to come.
     pub(crate) debts: owed::Debts,
     /// Differences to be checked again.
     pub(crate) suspects: check::Suspects,
     /// A mapped folio may have no entry, not even a marker, see [`Shard::may_lack`].
     pub(crate) lacks: bool,
+    /// Where the number of changes of the last new entry began, see [`Self::next_life`].
+    life: u32,
 }
 
 impl ShardState {
@@ -166,11 +169,19 @@ impl ShardState {
             learning: false,
             phase: 0,
             no_start: None,
-            recent: track::Recent::new(),
+            recent: recent::Recent::new(),
             debts: owed::Debts::default(),
             suspects: check::Suspects::default(),
             lacks: false,
+            life: 0,
         }
+    }
+
+    /// Returns where the number of changes of a new entry begins: far from that of the last one, so that
+    /// who looks twice sees that the folio was tracked anew in between.
+    pub(crate) fn next_life(&mut self) -> u32 {
+        self.life = self.life.wrapping_add(0x9e37_79b1);
+        self.life
     }
 
     /// Starts anew with other storage; the counters go on, but for what is in use.
@@ -181,7 +192,7 @@ impl ShardState {
         self.lost = list::Ends::default();
         self.learning = false;
         self.no_start = None;
-        self.recent = track::Recent::new();
+        self.recent = recent::Recent::new();
         self.debts = owed::Debts::default();
         self.suspects = check::Suspects::default();
         self.lacks = false;

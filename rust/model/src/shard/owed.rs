@@ -206,7 +206,7 @@ impl Shard<'_> {
             }
             at = stop;
         }
-        self.refresh(e, c.pending, env)?;
+        self.exchanged(e, c, env)?;
         Ok(Outcome::Applied)
     }
 
@@ -246,8 +246,15 @@ impl Shard<'_> {
             at = stop;
         }
         if let Some(e) = self.find(c.pfn) {
-            self.refresh(e, c.pending, env)?;
+            self.exchanged(e, c, env)?;
         }
         Ok(Outcome::Applied)
+    }
+
+    /// Notes a call that left all counts as they are: the mappings are other ones all the same.
+    fn exchanged(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<(), Fail> {
+        let entry = self.entry_mut(e)?;
+        entry.seq = entry.seq.wrapping_add(1);
+        self.refresh(e, c.pending, env)
     }
 }

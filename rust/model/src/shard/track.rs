@@ -41,59 +41,6 @@ const RECLAIM_ALWAYS: u32 = 2;
 /// How many more it tries before it gives up.
 const RECLAIM_AT_LAST: u32 = 32;
 
-/// Number of untracked adds that are remembered.
-const NR_RECENT: usize = 32;
-
-/// No folio.
-const NONE: u64 = u64::MAX;
-
-/// Several folios, each of which an add may be in flight to.
-const SEVERAL: u64 = NONE - 1;
-
-/// The latest adds to untracked folios.
-///
-/// Such an add may be in flight while the last mapping of the folio goes and another add sees it
-/// unmapped: that one must not start tracking, it would miss the first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Recent {
-    /// The pfn, [`NONE`] or [`SEVERAL`], and the state of RCU at the latest add, by a hash of the pfn.
-    adds: [(u64, u64); NR_RECENT],
-}
-
-impl Recent {
-    /// Returns the memory of nothing.
-    pub(crate) fn new() -> Self {
-        Self {
-            adds: [(NONE, 0); NR_RECENT],
-        }
-    }
-
-    /// Returns whether an add to a folio that was not tracked may still be in flight.
-    fn may_be_in_flight(&mut self, pfn: u64, env: &impl Env) -> bool {
-        self.slot(pfn).is_some_and(|(known, cookie)| {
-            (*known == pfn || *known == SEVERAL) && !env.gp_elapsed(*cookie)
-        })
-    }
-
-    /// Remembers an add to a folio that is not tracked.
-    fn remember(&mut self, pfn: u64, env: &impl Env) {
-        if let Some((known, cookie)) = self.slot(pfn) {
-            if *known != pfn {
-                let in_use = *known != NONE && !env.gp_elapsed(*cookie);
-                *known = if in_use { SEVERAL } else { pfn };
-            }
-            *cookie = env.gp_snapshot();
-        }
-    }
-
-    /// Returns where an add to a folio is remembered.
-    fn slot(&mut self, pfn: u64) -> Option<&mut (u64, u64)> {
-        let hash = pfn.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_shr(40);
-        let slot = usize::try_from(hash).unwrap_or(0) & NR_RECENT.wrapping_sub(1);
-        self.adds.get_mut(slot)
-    }
-}
-
 /// Returns whether a call can be at all.
 fn is_well_formed(c: &Call) -> bool {
     let nr_pages = pages_of_order(c.order);
@@ -295,7 +242,8 @@ impl Shard<'_> {
                 }
             }
             Op::Add | Op::Touch => {
-                let settled = env.gp_elapsed(cookie) && !self.is_pending(e, env)?;
+                let told = env.gp_elapsed(cookie) && !env.windows_lack();
+                let settled = told && !self.is_pending(e, env)?;
                 if same_order && settled && is_unmapped(c, env) {
                     return self.restart(e, c, env);
                 }
@@ -391,7 +339,9 @@ impl Shard<'_> {
         env: &impl Env,
     ) -> Option<u32> {
         let e = self.alloc_entry()?;
+        let seq = self.state.next_life();
         let entry = self.entry_mut(e).ok()?;
+        entry.seq = seq;
         entry.set_pfn(pfn);
         entry.order = order;
         entry.kind = kind;
@@ -543,8 +493,16 @@ impl Shard<'_> {
             Some(e) if self.entry(e).is_ok_and(|entry| entry.state != State::Lost) => {
                 self.lose_entry(e, reason, env);
             }
-            Some(_) => {}
-            None => self.state.lacks = true,
+            // What it is lost by may be in flight: as a call that is on a marker, or none.
+            Some(e) => {
+                if self.refresh(e, 0, env).is_err() {
+                    self.state.counters.add(Counter::Corrupt);
+                }
+            }
+            None => {
+                self.state.recent.remember(pfn, env);
+                self.state.lacks = true;
+            }
         }
     }
 

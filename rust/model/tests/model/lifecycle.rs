@@ -156,6 +156,37 @@ fn a_drained_folio_that_is_mapped_was_missed() {
     }
 }
 
+/// What was copied without room for a window is not known: nothing was missed.
+#[test]
+fn a_copy_without_room_may_have_mapped_a_drained_folio() {
+    let mut rig = Rig::new(PLENTY);
+    rig.take(call(Op::Add, 0, 4));
+    rig.take(mapped(call(Op::Remove, 0, 4)));
+    rig.env.grace_period();
+    rig.env.lacks.set(true);
+    assert_eq!(rig.take(mapped(call(Op::Add, 0, 4))), Outcome::Applied);
+    assert_eq!(rig.counter(Counter::Missed), 0);
+    assert_eq!(rig.total(pfn(1)), 4);
+}
+
+/// Who looks twice has to see that it was another life of the folio.
+#[test]
+fn an_entry_that_was_given_back_begins_with_another_number() {
+    let mut rig = Rig::new(PLENTY);
+    let seq = |rig: &mut Rig| rig.with(|shard, _| shard.find(pfn(1)).map(|e| shard.seq(e)));
+    rig.take(call(Op::Add, 0, 4));
+    let first = seq(&mut rig);
+    rig.take(mapped(call(Op::Remove, 0, 4)));
+    rig.env.grace_period();
+    rig.take(Call {
+        pfn: pfn(2),
+        ..call(Op::Add, 0, 4)
+    });
+    assert_eq!(seq(&mut rig), None);
+    assert_eq!(rig.take(call(Op::Add, 0, 4)), Outcome::Started);
+    assert!(seq(&mut rig) != first && first.is_some());
+}
+
 /// What a call has read of the counter is as old as its beginning: the last remove may have been in flight.
 #[test]
 fn what_a_call_has_read_may_be_old() {

@@ -78,6 +78,28 @@ fn a_lost_folio_starts_again_when_nothing_is_in_flight() {
     assert_eq!(rig.total(pfn(1)), 1);
 }
 
+/// Mappings where the linear rule does not hold may be in flight, and the kernel has not counted them.
+#[test]
+fn a_loss_may_be_in_flight_as_well() {
+    let mut rig = Rig::new(PLENTY);
+    let lose = |rig: &mut Rig| {
+        rig.with(|shard, env| shard.lose(pfn(1), LostReason::NotLinear, env));
+    };
+    lose(&mut rig);
+    assert_eq!(rig.take(call(Op::Add, 0, 4)), Outcome::Untracked);
+    assert_eq!(rig.counter(Counter::UntrackedInFlight), 1);
+    rig.env.grace_period();
+    assert_eq!(rig.take(call(Op::Add, 0, 4)), Outcome::Started);
+
+    lose(&mut rig);
+    rig.env.grace_period();
+    lose(&mut rig);
+    assert_eq!(rig.take(call(Op::Add, 0, 4)), Outcome::Untracked);
+    rig.env.grace_period();
+    assert_eq!(rig.take(call(Op::Add, 0, 4)), Outcome::Started);
+    assert_eq!(rig.counter(Counter::LostNotLinear), 1);
+}
+
 #[test]
 fn a_remove_of_what_is_not_there_loses_the_folio() {
     let mut rig = Rig::new(PLENTY);

@@ -69,6 +69,20 @@ fn the_late_remove_is_left_alone() {
     assert_eq!(rig.counter(Counter::AddEarly), 1);
 }
 
+/// All of its mappings may be other ones, although there are as many where they were.
+#[test]
+fn debts_change_a_folio() {
+    let mut rig = eight_pages();
+    let seq = |rig: &mut Rig| rig.with(|shard, _| shard.find(pfn(1)).map(|e| shard.seq(e)));
+    let first = seq(&mut rig);
+    assert_eq!(rig.take(file(Op::Add, 0, 8)), Outcome::Applied);
+    let owed = seq(&mut rig);
+    assert_ne!(owed, first);
+    assert_eq!(rig.take(file(Op::Remove, 0, 8)), Outcome::Applied);
+    assert_ne!(seq(&mut rig), owed);
+    assert_eq!(rig.total(pfn(1)), 8);
+}
+
 #[test]
 fn what_is_owed_for_a_grace_period_never_comes() {
     let mut rig = eight_pages();
