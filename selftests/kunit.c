@@ -19,7 +19,7 @@
 
 static const char *const suites[] = {
 	"fmi_args", "fmi_crosscheck", "fmi_examples", "fmi_mm", "fmi_operation", "fmi_session",
-	"fmi_sites", "fmi_storage", "fmi_table", "fmi_window",
+	"fmi_sites", "fmi_storage", "fmi_table", "fmi_tracepoint", "fmi_window",
 };
 
 static int nr_done, nr_failed, nr_skipped;

@@ -376,3 +376,71 @@ pub(crate) fn asked() -> Result<Asked> {
         _ => Err(EINVAL),
     }
 }
+
+#[kunit_tests(fmi_tracepoint)]
+mod tests {
+    use super::*;
+
+    /// Returns the name of an event of this operation and level.
+    fn name_of_call(op: u32, level: u32) -> Option<&'static CStr> {
+        let call = raw::fmi_tp_call {
+            op,
+            level,
+            ..Default::default()
+        };
+        let point = TraceCall(&call).point()?;
+        TracePoint::NAMES.get(point as usize).copied()
+    }
+
+    #[test]
+    fn calls_have_their_names() {
+        const ADD: u32 = raw::fmi_tp_op_FMI_TP_ADD;
+        const NEW: u32 = raw::fmi_tp_op_FMI_TP_ADD_NEW;
+        const REMOVE: u32 = raw::fmi_tp_op_FMI_TP_REMOVE;
+        const DUP: u32 = raw::fmi_tp_op_FMI_TP_DUP;
+        const PTE: u32 = raw::fmi_tp_level_FMI_TP_PTE;
+
+        assert_eq!(name_of_call(ADD, PTE), Some(c"rmap_begin:add_pte"));
+        assert_eq!(name_of_call(NEW, PTE), Some(c"rmap_begin:add_new"));
+        assert_eq!(name_of_call(REMOVE, PTE), Some(c"rmap_begin:remove_pte"));
+        assert_eq!(name_of_call(DUP, PTE), Some(c"rmap_begin:dup_pte"));
+        // A PUD that maps is told apart from a PMD by nothing that follows.
+        for level in [
+            raw::fmi_tp_level_FMI_TP_PMD,
+            raw::fmi_tp_level_FMI_TP_PUD, //
+        ] {
+            assert_eq!(name_of_call(ADD, level), Some(c"rmap_begin:add_pmd"));
+            assert_eq!(name_of_call(NEW, level), Some(c"rmap_begin:add_new"));
+            assert_eq!(name_of_call(REMOVE, level), Some(c"rmap_begin:remove_pmd"));
+            assert_eq!(name_of_call(DUP, level), Some(c"rmap_begin:dup_pmd"));
+        }
+        for op in [ADD, NEW, REMOVE, DUP] {
+            let level = raw::fmi_tp_level_FMI_TP_HUGETLB;
+            assert_eq!(name_of_call(op, level), Some(c"rmap_begin:hugetlb"));
+        }
+        assert_eq!(name_of_call(DUP + 1, PTE), None);
+    }
+
+    #[test]
+    fn moves_have_their_names_and_distance() {
+        let mut event = raw::fmi_tp_move {
+            old_addr: 0x7000,
+            new_addr: 0x3000,
+            ..Default::default()
+        };
+        assert_eq!(TraceMove(&event).delta(), 0usize.wrapping_sub(0x4000));
+        let first = TracePoint::MovePtes as usize;
+        for kind in 0..raw::fmi_tp_kind_FMI_TP_NR_KINDS {
+            event.kind = kind;
+            let point = TraceMove(&event).point().map(|point| point as usize);
+            // Both enums name them in the same order.
+            assert_eq!(point, Some(first + kind as usize));
+        }
+        event.kind = raw::fmi_tp_kind_FMI_TP_NR_KINDS;
+        assert!(TraceMove(&event).point().is_none());
+        assert_eq!(
+            TracePoint::NAMES.get(first + raw::fmi_tp_kind_FMI_TP_MOVE_UFFD as usize),
+            Some(&c"rmap_move:uffd")
+        );
+    }
+}
