@@ -493,14 +493,20 @@ impl Shard<'_> {
             Some(e) if self.entry(e).is_ok_and(|entry| entry.state != State::Lost) => {
                 self.lose_entry(e, reason, env);
             }
-            // What it is lost by may be in flight: as a call that is on a marker, or none.
+            // What it is lost by may be in flight, as any call on a marker. So may an add where the linear rule does not
+            // hold be, of which nothing else is left.
             Some(e) => {
                 if self.refresh(e, 0, env).is_err() {
                     self.state.counters.add(Counter::Corrupt);
                 }
+                if reason == LostReason::NotLinear {
+                    self.note_loss(pfn, reason);
+                }
             }
             None => {
-                self.state.recent.remember(pfn, env);
+                if reason == LostReason::NotLinear {
+                    self.state.recent.remember(pfn, env);
+                }
                 self.state.lacks = true;
             }
         }

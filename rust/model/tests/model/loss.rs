@@ -98,6 +98,14 @@ fn a_loss_may_be_in_flight_as_well() {
     rig.env.grace_period();
     assert_eq!(rig.take(call(Op::Add, 0, 4)), Outcome::Started);
     assert_eq!(rig.counter(Counter::LostNotLinear), 1);
+
+    // A window is over, or was never seen: nothing more of it is in flight than of any other folio.
+    rig.with(|shard, env| shard.lose(pfn(2), LostReason::Window, env));
+    let other = Call {
+        pfn: pfn(2),
+        ..call(Op::Add, 0, 4)
+    };
+    assert_eq!(rig.take(other), Outcome::Started);
 }
 
 #[test]
