@@ -15,6 +15,11 @@ use kernel::{
 
 use crate::{
     hook::{
+        args::{
+            ProgressCall,
+            RareCall,
+            RmapFunction, //
+        },
         call,
         entry,
         tracepoint, //
@@ -68,6 +73,28 @@ impl Backend {
             Self::Functions => "functions",
             Self::Tracepoints => "tracepoints",
         }
+    }
+
+    /// Returns the names of the functions that are hooked, but for those that ask.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn hooked(self) -> Result<KVec<&'static CStr>> {
+        let mut names = KVec::new();
+        match self {
+            Self::Functions => {
+                names.extend_from_slice(RmapFunction::NAMES, GFP_KERNEL)?;
+                names.extend_from_slice(RareCall::NAMES, GFP_KERNEL)?;
+                for name in ProgressCall::NAMES {
+                    if !names.contains(name) {
+                        names.push(*name, GFP_KERNEL)?;
+                    }
+                }
+            }
+            Self::Tracepoints => names.push(RareCall::WITHOUT_TRACEPOINT, GFP_KERNEL)?,
+        }
+        Ok(names)
     }
 }
 

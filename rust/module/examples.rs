@@ -108,7 +108,7 @@ impl Store {
         let max_order = geometry().max_order;
         let nr_cells = Examples::nr_cells(max_order);
         let cells = KVVec::from_elem(ExampleCell::default(), nr_cells, GFP_KERNEL)?;
-        let bytes = nr * size_of::<ExampleSlot>() + nr_cells * size_of::<ExampleCell>();
+        let bytes = size_of_val(slots.as_slice()).saturating_add(size_of_val(cells.as_slice()));
         Ok(pin_init!(Self {
             inner <- new_spinlock!(Inner {
                 state: ExampleState::default(),

@@ -64,21 +64,26 @@ impl<F: ZeroIsValid, B: ZeroIsValid> Ends<F, B> {
     }
 
     fn bytes(&self) -> usize {
-        size_of::<u64>() * self.memory.len()
+        size_of_val(self.memory.as_slice())
     }
 
     fn unused(&self) -> usize {
-        self.bytes() - self.front * size_of::<F>() - self.back * size_of::<B>()
+        let used = |nr: usize, size: usize| nr.saturating_mul(size);
+        self.bytes()
+            .saturating_sub(used(self.front, size_of::<F>()))
+            .saturating_sub(used(self.back, size_of::<B>()))
     }
 
     fn extend_front(&mut self, nr: usize) {
         // INVARIANT: So many fit.
-        self.front += nr.min(self.unused() / size_of::<F>());
+        let more = nr.min(self.unused() / size_of::<F>());
+        self.front = self.front.saturating_add(more);
     }
 
     fn extend_back(&mut self, nr: usize) {
         // INVARIANT: So many fit.
-        self.back += nr.min(self.unused() / size_of::<B>());
+        let more = nr.min(self.unused() / size_of::<B>());
+        self.back = self.back.saturating_add(more);
     }
 
     #[inline]
@@ -162,22 +167,24 @@ impl Storage {
         let per_folio = FOLIO * 256
             + 256 * size_of::<u32>() / ENTRIES_PER_BUCKET
             + 256 * size_of::<u32>() / RECORDS_PER_BUCKET;
-        let folios = rest * 256 / per_folio;
+        let folios = rest.saturating_mul(256) / per_folio;
         let buckets = (folios / ENTRIES_PER_BUCKET).max(1);
         let record_buckets = (folios / RECORDS_PER_BUCKET).max(1);
+        let tables = size_of::<u32>().saturating_mul(buckets.saturating_add(record_buckets));
         Ok(Self {
             buckets: zeroed(buckets)?,
             record_buckets: zeroed(record_buckets)?,
-            present: Ends::new(rest - size_of::<u32>() * (buckets + record_buckets))?,
+            present: Ends::new(rest.saturating_sub(tables))?,
             past: Ends::new(past)?,
             chunk_words: geometry.chunk_words(),
         })
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<u32>() * (self.buckets.len() + self.record_buckets.len())
-            + self.present.bytes()
-            + self.past.bytes()
+        size_of_val(self.buckets.as_slice())
+            .saturating_add(size_of_val(self.record_buckets.as_slice()))
+            .saturating_add(self.present.bytes())
+            .saturating_add(self.past.bytes())
     }
 
     /// Lends more of what is wanted, as long as there is more.
@@ -186,7 +193,7 @@ impl Storage {
         // As many more as would take up one step, or a few.
         let step = |bytes: usize, size: usize| (bytes / STEPS / size).max(8);
         let (present, past) = (self.present.bytes(), self.past.bytes());
-        let chunk = size_of::<u64>() * self.chunk_words;
+        let chunk = size_of::<u64>().saturating_mul(self.chunk_words).max(1);
         if wants.entries {
             let nr = step(present, size_of::<FolioEntry>());
             self.present.extend_front(nr);
@@ -201,7 +208,7 @@ impl Storage {
         if wants.chunks {
             let fit = self.past.unused() / chunk;
             let nr = step(past, chunk).min(fit);
-            self.past.extend_back(nr * self.chunk_words);
+            self.past.extend_back(nr.saturating_mul(self.chunk_words));
         }
     }
 

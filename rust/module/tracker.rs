@@ -160,19 +160,7 @@ impl Tracker {
     }
 
     fn new_one(bytes: usize, choice: Choice, second: bool) -> Result<Arc<Self>> {
-        let mut names = KVec::new();
-        match choice.backend {
-            Backend::Functions => {
-                names.extend_from_slice(RmapFunction::NAMES, GFP_KERNEL)?;
-                names.extend_from_slice(RareCall::NAMES, GFP_KERNEL)?;
-                for name in ProgressCall::NAMES {
-                    if !names.contains(name) {
-                        names.push(*name, GFP_KERNEL)?;
-                    }
-                }
-            }
-            Backend::Tracepoints => names.push(RareCall::WITHOUT_TRACEPOINT, GFP_KERNEL)?,
-        }
+        let names = choice.backend.hooked()?;
         let addresses = Addresses::find_with(names, &Asker::FUNCTIONS)?;
         let rmap_sites = addresses.of_some(RmapFunction::NAMES);
         let rare_sites = addresses.of_some(RareCall::NAMES);
@@ -373,7 +361,7 @@ impl Tracker {
         if self.windows.any_open() {
             let va = site
                 .base
-                .wrapping_add((site.first as usize) << self.page_shift());
+                .wrapping_add((site.first as usize).wrapping_shl(u32::from(self.page_shift())));
             let judgement = self.windows.judge(vma.mm(), vma.id(), va);
             if judgement.unwalked {
                 op = if removes { Op::Skip } else { Op::Touch };

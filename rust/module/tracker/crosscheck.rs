@@ -113,7 +113,7 @@ impl Marks {
     /// Leaves a mark; returns one that had to go for it.
     fn leave(&mut self, task: usize, function: usize, mm: usize) -> Option<Mark> {
         let oldest = (self.list.len() >= MAX_MARKS).then(|| {
-            let marks = self.list.iter().enumerate();
+            let marks = (0..MAX_MARKS).zip(self.list.iter());
             let oldest = marks.min_by_key(|(_, mark)| mark.seq);
             oldest.map_or(0, |(at, _)| at)
         });
@@ -337,7 +337,7 @@ impl Crosscheck {
                         return taken;
                     }
                 }
-                at += 1;
+                at = at.saturating_add(1);
             }
         }
         None

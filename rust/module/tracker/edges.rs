@@ -109,7 +109,7 @@ impl Tracker {
     /// Returns how many bytes a folio has at most.
     fn reach(&self) -> usize {
         let g = self.table.geometry();
-        1 << (g.page_shift + g.max_order)
+        1usize.wrapping_shl(u32::from(g.page_shift).wrapping_add(u32::from(g.max_order)))
     }
 
     /// Loses the folios around this address, whatever VMAs map them.
@@ -206,8 +206,10 @@ struct EdgeVisitor<'a> {
 impl Visitor for EdgeVisitor<'_> {
     fn leaf(&mut self, _va: usize, site: &Site) {
         let tracker = self.tracker;
-        let at = self.at.wrapping_sub(site.base) >> tracker.page_shift();
-        if u32::from(site.class) != class::TRACK || at == 0 || at >= 1 << site.order {
+        let shift = u32::from(tracker.page_shift());
+        let at = self.at.wrapping_sub(site.base).wrapping_shr(shift);
+        let nr_pages = 1usize.wrapping_shl(u32::from(site.order));
+        if u32::from(site.class) != class::TRACK || at == 0 || at >= nr_pages {
             return;
         }
         #[cfg(fmi_faults)]

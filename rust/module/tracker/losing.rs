@@ -27,7 +27,7 @@ const CHUNK: u32 = 256;
 impl Tracker {
     /// Loses the folios that have a record for which `which` holds, by MM and base.
     fn lose_records(&self, which: impl Fn(usize, usize) -> bool) {
-        for i in 0.. {
+        for i in 0..usize::MAX {
             let mut from = 0u32;
             loop {
                 let more = self.table.with_shard(i, |shard| {
@@ -56,7 +56,7 @@ impl Tracker {
     /// Loses the folios of which a mapping was removed where this copy, or a later one, had yet to
     /// come: it may have duplicated them.
     fn lose_pending(&self, ticket: u64) {
-        for i in 0.. {
+        for i in 0..usize::MAX {
             let mut from = 0u32;
             loop {
                 let more = self.table.with_shard(i, |shard| {

@@ -117,7 +117,7 @@ impl Tracker {
 
     fn pmd_size(&self) -> usize {
         let g = self.table.geometry();
-        1 << (g.page_shift + g.pmd_order)
+        1usize.wrapping_shl(u32::from(g.page_shift).wrapping_add(u32::from(g.pmd_order)))
     }
 
     /// Re-keys what a move has brought to its new range, from its mark up to `end` or `stop_pmd`.
