@@ -215,9 +215,15 @@ static void load_fails(const char *params)
 
 static void load_fails_at_each_allocation(struct fmi_scene *s)
 {
+	const char *backend = getenv("FMI_BACKEND");
+	const char *of = backend && *backend ? " backend=" : "";
+	char params[64];
+
 	begin_faults();
-	load_fails("selftest=0");
-	load_fails("enable=1");
+	snprintf(params, sizeof(params), "selftest=0%s%s", of, *of ? backend : "");
+	load_fails(params);
+	snprintf(params, sizeof(params), "enable=1%s%s", of, *of ? backend : "");
+	load_fails(params);
 	module_ready();
 	is_exact(s);
 }
