@@ -14,6 +14,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     }, //
@@ -175,9 +179,10 @@ impl Session {
         }
         let result = self.start();
         match result {
-            Ok((hooks, second)) => {
+            Ok((hooks, second, missed)) => {
                 state.hooks = Some(hooks);
                 state.second = second;
+                state.missed_before = missed;
                 Ok(true)
             }
             Err(e) => {
@@ -197,7 +202,9 @@ impl Session {
             .flatten()
     }
 
-    fn start(&self) -> Result<(Hooks, Option<Hooks>)> {
+    /// Places the hooks and has them listened to; returns them, and how many calls they had missed by then: fprobe
+    /// counts those, too, that came while it placed one hook after the other.
+    fn start(&self) -> Result<(Hooks, Option<Hooks>, u64)> {
         let second = self.both.second();
         // The bound is that of all shadows together.
         let tables = self.trackers().count();
@@ -209,8 +216,12 @@ impl Session {
         self.scan.restart();
         self.second_scan.restart();
         self.trackers().for_each(|tracker| tracker.begin_session());
-        quiesce::while_stopped(&|| self.trackers().for_each(|tracker| tracker.set_armed(true)))?;
-        Ok((hooks, second))
+        let missed = Atomic::new(0u64);
+        quiesce::while_stopped(&|| {
+            self.trackers().for_each(|tracker| tracker.set_armed(true));
+            missed.store(hooks.missed(), Relaxed);
+        })?;
+        Ok((hooks, second, missed.load(Relaxed)))
     }
 
     /// Switches tracking off and drops the shadow; statistics stay.
