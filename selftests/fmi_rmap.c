@@ -17,6 +17,7 @@
 #include "fmi_tracers.h"
 #include "fmi_util.h"
 
+#define IN "instances/fmi_rmap/"
 #define INSTANCE TRACEFS "instances/fmi_rmap"
 #define NOWHERE (~0UL)
 #define MAX_CPUS 64
@@ -102,16 +103,6 @@ long rmap_cleanup(void)
 	return shared ? shared->pairs : 0;
 }
 
-static void set(const char *file, const char *value)
-{
-	char path[96];
-	int ret;
-
-	snprintf(path, sizeof(path), INSTANCE "/%s", file);
-	ret = write_text(path, value);
-	fmi_assert(ret > 0, "%s: '%s': %s", file, value, strerror(-ret));
-}
-
 static void clear(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
@@ -127,18 +118,18 @@ void rmap_watch(unsigned long start, unsigned long len)
 	low = start;
 	high = start + len;
 	fmi_assert(!mkdir(INSTANCE, 0700) || errno == EEXIST, "%s: %s", INSTANCE, strerror(errno));
-	set("tracing_on", "0");
-	set("buffer_size_kb", "4096");
-	set("trace_clock", "global");
-	set("options/event-fork", "0");
+	tracer_set(IN "tracing_on", "0");
+	tracer_set(IN "buffer_size_kb", "4096");
+	tracer_set(IN "trace_clock", "global");
+	tracer_set(IN "options/event-fork", "0");
 	clear(INSTANCE "/set_event_pid");
 	p_start(1);
 	who_is[1].pid = p_pid(1);
 	snprintf(text, sizeof(text), "%d", p_pid(1));
-	set("set_event_pid", text);
-	set("events/rmap/enable", "1");
+	tracer_set(IN "set_event_pid", text);
+	tracer_set(IN "events/rmap/enable", "1");
 	clear(INSTANCE "/trace");
-	set("tracing_on", "1");
+	tracer_set(IN "tracing_on", "1");
 }
 
 void rmap_folio(unsigned long pfn, unsigned int order, bool anon, unsigned long at,
@@ -180,9 +171,9 @@ static long do_nothing(unsigned long a, unsigned long b, unsigned long c, unsign
 void rmap_fork(int from, int to)
 {
 	child = to;
-	set("options/event-fork", "1");
+	tracer_set(IN "options/event-fork", "1");
 	p_fork(from, to);
-	set("options/event-fork", "0");
+	tracer_set(IN "options/event-fork", "0");
 	who_is[to].pid = p_pid(to);
 	/* All that it does by itself is done then. */
 	p_call(to, do_nothing, 0, 0, 0, 0);
@@ -440,7 +431,7 @@ void rmap_look(const char *what, const char *want)
 	size_t len = 0;
 
 	step = what;
-	set("tracing_on", "0");
+	tracer_set(IN "tracing_on", "0");
 	read_trace();
 	for (int i = 0; i < nr_runs; i++)
 		len += (size_t)snprintf(got + len, sizeof(got) - len, "%s%s %ld", i ? ", " : "",
@@ -453,5 +444,5 @@ void rmap_look(const char *what, const char *want)
 			fmi_eq(page_sum(&mine[i]), mine[i].pages, what);
 	}
 	clear(INSTANCE "/trace");
-	set("tracing_on", "1");
+	tracer_set(IN "tracing_on", "1");
 }

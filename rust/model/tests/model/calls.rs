@@ -75,6 +75,11 @@ impl Rig {
         self.with(|shard, _| shard.view(shard.find(pfn).unwrap()).unwrap().total)
     }
 
+    /// Returns the number of changes of a folio, if it has an entry.
+    pub fn seq(&mut self, pfn: u64) -> Option<u32> {
+        self.with(|shard, _| shard.find(pfn).map(|e| shard.seq(e)))
+    }
+
     /// Opens a window.
     pub fn open(&self, ticket: u64, mm: u64, start: u64, end: u64) {
         self.env.windows.borrow_mut().push(Window {

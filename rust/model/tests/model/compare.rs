@@ -272,7 +272,7 @@ fn the_next_call_finds_a_suspect_and_only_once() {
     w.deaf = false;
     w.grace_period();
     let pfn = w.folios[0].pfn;
-    let seq = w.rig.with(|shard, _| shard.seq(shard.find(pfn).unwrap()));
+    let seq = w.rig.seq(pfn).unwrap();
     w.map(vma, 9, 1);
     assert_eq!(w.rig.counter(Counter::Checked), 1);
     w.grace_period();

@@ -173,18 +173,17 @@ fn a_copy_without_room_may_have_mapped_a_drained_folio() {
 #[test]
 fn an_entry_that_was_given_back_begins_with_another_number() {
     let mut rig = Rig::new(PLENTY);
-    let seq = |rig: &mut Rig| rig.with(|shard, _| shard.find(pfn(1)).map(|e| shard.seq(e)));
     rig.take(call(Op::Add, 0, 4));
-    let first = seq(&mut rig);
+    let first = rig.seq(pfn(1));
     rig.take(mapped(call(Op::Remove, 0, 4)));
     rig.env.grace_period();
     rig.take(Call {
         pfn: pfn(2),
         ..call(Op::Add, 0, 4)
     });
-    assert_eq!(seq(&mut rig), None);
+    assert_eq!(rig.seq(pfn(1)), None);
     assert_eq!(rig.take(call(Op::Add, 0, 4)), Outcome::Started);
-    assert!(seq(&mut rig) != first && first.is_some());
+    assert!(rig.seq(pfn(1)) != first && first.is_some());
 }
 
 /// What a call has read of the counter is as old as its beginning: the last remove may have been in flight.

@@ -73,13 +73,12 @@ fn the_late_remove_is_left_alone() {
 #[test]
 fn debts_change_a_folio() {
     let mut rig = eight_pages();
-    let seq = |rig: &mut Rig| rig.with(|shard, _| shard.find(pfn(1)).map(|e| shard.seq(e)));
-    let first = seq(&mut rig);
+    let first = rig.seq(pfn(1));
     assert_eq!(rig.take(file(Op::Add, 0, 8)), Outcome::Applied);
-    let owed = seq(&mut rig);
+    let owed = rig.seq(pfn(1));
     assert_ne!(owed, first);
     assert_eq!(rig.take(file(Op::Remove, 0, 8)), Outcome::Applied);
-    assert_ne!(seq(&mut rig), owed);
+    assert_ne!(rig.seq(pfn(1)), owed);
     assert_eq!(rig.total(pfn(1)), 8);
 }
 

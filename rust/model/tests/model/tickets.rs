@@ -151,8 +151,7 @@ fn touch_starts_or_keeps_and_skip_changes_nothing() {
     assert_eq!(rig.take(touch), Outcome::Started);
     assert_eq!(rig.state(pfn(1)), Some(State::Draining));
     assert_eq!(rig.total(pfn(1)), 0);
-    let seq = |rig: &mut Rig| rig.with(|shard, _| shard.seq(shard.find(pfn(1)).unwrap()));
-    let first = seq(&mut rig);
+    let first = rig.seq(pfn(1)).unwrap();
     assert_eq!(rig.take(mapped(touch)), Outcome::Applied);
     let skip = Call {
         op: Op::Skip,
@@ -167,7 +166,7 @@ fn touch_starts_or_keeps_and_skip_changes_nothing() {
     assert_eq!(rig.total(pfn(1)), 4);
     assert_eq!(rig.take(skip), Outcome::Applied);
     assert_eq!(rig.total(pfn(1)), 4);
-    assert_eq!(seq(&mut rig), first.wrapping_add(1));
+    assert_eq!(rig.seq(pfn(1)), Some(first.wrapping_add(1)));
     assert_eq!(
         (rig.counter(Counter::Touch), rig.counter(Counter::Skip)),
         (3, 2)
