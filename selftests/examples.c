@@ -21,9 +21,9 @@
 
 /*
  * A full cell takes one example in a millisecond, an evaluation that was told four times is
- * told again in ten.
+ * told again in 160.
  */
-#define PAUSE_MS 12
+#define PAUSE_MS 170
 
 static char text[1 << 24];
 

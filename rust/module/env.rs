@@ -159,9 +159,9 @@ impl Env for KernelEnv<'_> {
         self.examples.is_some() && trace::disagree_wanted()
     }
 
-    fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
-        let mut counts = KernelCounts::default();
-        let c = ptr::from_mut(&mut counts).cast::<raw::fmi_counts>();
+    #[inline]
+    fn read_kernel(&self, pfn: u64, order: u8, counts: &mut KernelCounts) -> bool {
+        let c = ptr::from_mut(counts).cast::<raw::fmi_counts>();
         let is_it = |site: &CallSite<'_>| {
             site.pfn as u64 == pfn && site.order == order && !site.folio.is_null()
         };
@@ -169,11 +169,10 @@ impl Env for KernelEnv<'_> {
         if let Some(site) = self.site.filter(is_it) {
             // SAFETY: `c` is valid, for both have one layout, and so is the folio by the invariant of `CallSite`.
             unsafe { raw::fmi_counts_of(site.folio, u32::from(order), c) };
-        // SAFETY: `c` is valid, for both have one layout; any pfn may be asked for.
-        } else if !unsafe { raw::fmi_folio_counts(pfn as usize, u32::from(order), c) } {
-            return None;
+            return true;
         }
-        Some(counts)
+        // SAFETY: `c` is valid, for both have one layout; any pfn may be asked for.
+        unsafe { raw::fmi_folio_counts(pfn as usize, u32::from(order), c) }
     }
 
     fn anon_exclusive(&self, pfn: u64, order: u8, i: u32) -> bool {

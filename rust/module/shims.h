@@ -132,10 +132,6 @@ void fmi_site_of_trace(struct folio *folio, struct page *page, unsigned int nr,
 		       const struct vm_area_struct *vma, unsigned long addr,
 		       bool entire, bool new_anon, struct fmi_site *site);
 
-void fmi_site_of_event(struct folio *folio, struct page *page, unsigned int nr,
-		       const struct vm_area_struct *vma, unsigned long addr,
-		       bool entire, bool new_anon, struct fmi_site *site);
-
 /* VMA fields. */
 struct mm_struct *fmi_vma_mm(const struct vm_area_struct *vma);
 unsigned long fmi_vma_start(const struct vm_area_struct *vma);

@@ -22,6 +22,14 @@ static unsigned int folio_kind(const struct folio *folio)
 	return folio_test_swapbacked(folio) ? FMI_KIND_SHMEM : FMI_KIND_FILE;
 }
 
+/* The same for one of FMI_CLASS_TRACK. */
+static unsigned int tracked_kind(const struct folio *folio)
+{
+	if (folio_test_anon(folio))
+		return folio_test_ksm(folio) ? FMI_KIND_KSM : FMI_KIND_ANON;
+	return folio_test_swapbacked(folio) ? FMI_KIND_SHMEM : FMI_KIND_FILE;
+}
+
 static unsigned int folio_class(const struct folio *folio)
 {
 	if (!folio_test_large(folio))
@@ -66,13 +74,14 @@ static unsigned long folio_base_in_vma(const struct folio *folio,
 	return vma->vm_start + ((folio->index - start) << PAGE_SHIFT);
 }
 
-static void site_fill(struct folio *folio, unsigned int first, unsigned int nr,
-		      const struct vm_area_struct *vma, struct fmi_site *site)
+static __always_inline void site_fill(struct folio *folio, unsigned int kind, unsigned int first,
+				      unsigned int nr, const struct vm_area_struct *vma,
+				      struct fmi_site *site)
 {
 	site->folio = folio;
 	site->pfn = folio_pfn(folio);
-	site->order = folio_order(folio);
-	site->kind = folio_kind(folio);
+	site->order = folio_large_order(folio);
+	site->kind = kind;
 	site->first = first;
 	site->nr = nr;
 	site->unmapped = folio_large_mapcount(folio) == 0;
@@ -94,24 +103,25 @@ static bool site_inside_vma(const struct fmi_site *site)
 }
 
 /**
- * fmi_site_of_event - describe mappings that are made, unmade or moved at an
- *	address that is known, or is given by the linear rule
- * @folio: large folio
- * @page: first page
- * @nr: pages; ignored for an entire mapping
- * @vma: VMA of the page table
- * @addr: address of @page, or ~0UL if it is not known
- * @entire: one entry maps the whole folio
- * @new_anon: @folio has neither anon mapping nor index yet, all of it is mapped
- *	at @addr, by a PMD if it is PMD-mappable
+ * fmi_site_of_call - describe one rmap call at its entry
+ * @folio: large folio of the call
+ * @page: first page of the call
+ * @nr: pages, or 0 for an entire mapping
+ * @vma: VMA of the call
+ * @addr: address of @page if the call carries one, else ~0UL: the linear rule
+ *	gives it
+ * @new_anon: the call is folio_add_new_anon_rmap(): @folio has neither anon
+ *	mapping nor index yet, all of it is mapped at @addr, by a PMD if it is
+ *	PMD-mappable
  * @site: result
  *
- * Context: under the PTL.
+ * Context: entry of an rmap function, under the PTL.
  */
-void fmi_site_of_event(struct folio *folio, struct page *page, unsigned int nr,
-		       const struct vm_area_struct *vma, unsigned long addr,
-		       bool entire, bool new_anon, struct fmi_site *site)
+void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
+		      struct vm_area_struct *vma, unsigned long addr,
+		      bool new_anon, struct fmi_site *site)
 {
+	bool entire = !nr;
 	unsigned int first;
 
 	site->class = folio_class(folio);
@@ -127,9 +137,7 @@ void fmi_site_of_event(struct folio *folio, struct page *page, unsigned int nr,
 	} else {
 		first = folio_page_idx(folio, page);
 	}
-	site_fill(folio, first, nr, vma, site);
-	if (new_anon)
-		site->kind = FMI_KIND_ANON;
+	site_fill(folio, new_anon ? FMI_KIND_ANON : tracked_kind(folio), first, nr, vma, site);
 
 	if (!new_anon && !folio_linear_in_vma(folio, vma))
 		site->class = FMI_CLASS_NONLINEAR;
@@ -176,7 +184,7 @@ void fmi_site_of_trace(struct folio *folio, struct page *page, unsigned int nr,
 		nr = folio_nr_pages(folio);
 	else
 		first = folio_page_idx(folio, page);
-	site_fill(folio, first, nr, vma, site);
+	site_fill(folio, folio_kind(folio), first, nr, vma, site);
 	if (new_anon && class != FMI_CLASS_HUGETLB)
 		site->kind = FMI_KIND_ANON;
 
@@ -191,25 +199,6 @@ void fmi_site_of_trace(struct folio *folio, struct page *page, unsigned int nr,
 		site->class = FMI_CLASS_NONLINEAR;
 	else if (class == FMI_CLASS_HUGETLB && addr != ~0UL)
 		fmi_site_table(site, vma, addr);
-}
-
-/**
- * fmi_site_of_call - describe one rmap call at its entry
- * @folio: large folio of the call
- * @page: first page of the call
- * @nr: pages, or 0 for an entire mapping
- * @vma: VMA of the call
- * @addr: address of @page if the call carries one, else ~0UL
- * @new_anon: the call is folio_add_new_anon_rmap()
- * @site: result
- *
- * Context: entry of an rmap function, under the PTL.
- */
-void fmi_site_of_call(struct folio *folio, struct page *page, unsigned int nr,
-		      struct vm_area_struct *vma, unsigned long addr,
-		      bool new_anon, struct fmi_site *site)
-{
-	fmi_site_of_event(folio, page, nr, vma, addr, !nr, new_anon, site);
 }
 
 /**
@@ -235,7 +224,7 @@ void fmi_site_of_entry(struct folio *folio, struct page *page, unsigned int nr,
 	if (site->class == FMI_CLASS_SMALL)
 		return;
 	site->entire = entire;
-	site_fill(folio, first, nr, vma, site);
+	site_fill(folio, folio_kind(folio), first, nr, vma, site);
 	site->base = va - ((unsigned long)first << PAGE_SHIFT);
 	if (vma && site->kind == FMI_KIND_HUGETLB)
 		fmi_site_table(site, vma, va);

@@ -44,9 +44,9 @@ use crate::{
             read_rmap,
             Args,
             CallSite,
-            Folio,
             ProgressCall,
             RareCall,
+            RmapArgs,
             RmapFunction,
             Vma, //
         },
@@ -306,13 +306,14 @@ impl Tracker {
         self.asked_irqs_off.store(0, Relaxed);
     }
 
-    fn rmap(&self, function: RmapFunction, folio: Folio<'_>, caller: usize, args: &Args<'_>) {
+    #[inline]
+    fn rmap(&self, function: RmapFunction, caller: usize, args: &RmapArgs<'_>) {
         Hook::rmap(function as usize).saw();
         if function == RmapFunction::MoveAnon {
-            return self.move_anon(folio, caller, args);
+            return self.move_anon(caller, args);
         }
         let mut site = Site::default();
-        let Some((site, vma)) = read_rmap(function, folio, args, 0, &mut site) else {
+        let Some((site, vma)) = read_rmap(function, args, 0, &mut site) else {
             self.unreadable.fetch_add(1, Relaxed);
             return;
         };
@@ -400,10 +401,10 @@ impl Tracker {
     ///
     /// Without it, the call may be one of UFFDIO_MOVE all the same: of one that began before it was hooked, because
     /// it holds no lock that could be waited for, or whose beginning was missed.
-    fn move_anon(&self, folio: Folio<'_>, caller: usize, args: &Args<'_>) {
+    fn move_anon(&self, caller: usize, args: &RmapArgs<'_>) {
         let Some((mm, src, dst)) = self.windows.uffd_of(current_task()) else {
             if operation::is_move(caller) == Some(true) {
-                self.lose_unseen_move(folio, args);
+                self.lose_unseen_move(args);
             }
             return;
         };
@@ -412,7 +413,7 @@ impl Tracker {
             return;
         }
         let mut site = Site::default();
-        let read = read_rmap(RmapFunction::MoveAnon, folio, args, dst, &mut site);
+        let read = read_rmap(RmapFunction::MoveAnon, args, dst, &mut site);
         let Some((site, vma)) = read else {
             return;
         };
@@ -422,9 +423,9 @@ impl Tracker {
     }
 
     /// Loses a folio that UFFDIO_MOVE moves from somewhere to somewhere else.
-    fn lose_unseen_move(&self, folio: Folio<'_>, args: &Args<'_>) {
+    fn lose_unseen_move(&self, args: &RmapArgs<'_>) {
         let mut site = Site::default();
-        let read = read_rmap(RmapFunction::MoveAnon, folio, args, 0, &mut site);
+        let read = read_rmap(RmapFunction::MoveAnon, args, 0, &mut site);
         if let Some((site, _)) = read {
             if matches!(u32::from(site.class), class::TRACK | class::NONLINEAR) {
                 self.moves_unseen.fetch_add(1, Relaxed);
@@ -569,11 +570,10 @@ impl entry::Handler for RmapHook {
         if cfg!(fmi_nothing) || !self.0.armed() {
             return;
         }
-        let folio = args.folio();
         match self.0.rmap_sites.lookup(ip).and_then(RmapFunction::at) {
             Some(function) => {
                 let _timer = measure::step(Step::Rmap);
-                self.0.rmap(function, folio, caller, &args);
+                self.0.rmap(function, caller, &args.of_rmap());
             }
             None => {
                 self.0.unknown_sites.fetch_add(1, Relaxed);

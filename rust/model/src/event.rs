@@ -440,9 +440,16 @@ pub trait Env {
     /// Returns whether a copy or move with a number up to `ticket` is still under way.
     fn ticket_open(&self, ticket: u64) -> bool;
 
-    /// Returns the kernel's own counters of the folio, read now; `None` if that is not a large
-    /// folio of this order that can be read.
-    fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts>;
+    /// Reads the kernel's own counters of the folio; returns false if that is not a large folio of this
+    /// order that can be read.
+    fn read_kernel(&self, pfn: u64, order: u8, counts: &mut KernelCounts) -> bool;
+
+    /// Returns the kernel's own counters of the folio, read now; `None` where [`Env::read_kernel`] says
+    /// false.
+    fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
+        let mut counts = KernelCounts::default();
+        self.read_kernel(pfn, order, &mut counts).then_some(counts)
+    }
 
     /// Returns whether the kernel has marked page `i` of a large anon folio as exclusive
     /// (`PageAnonExclusive()`); false if it cannot be read.
@@ -454,7 +461,7 @@ pub trait Env {
     fn disagree(&self, _d: Disagreement<'_>) {}
 
     /// Returns whether [`Env::disagree`] wants to be told each time: not only some of the cases of the
-    /// same evaluation that come within ten milliseconds.
+    /// same evaluation that come within 160 milliseconds.
     fn wants_all(&self) -> bool {
         true
     }

@@ -29,6 +29,7 @@ mod rmap;
 pub(crate) use rmap::{
     read_rmap,
     CallSite,
+    RmapArgs,
     RmapFunction, //
 };
 
@@ -55,12 +56,15 @@ impl<'a> Args<'a> {
     }
 
     /// Returns the arguments of an rmap function.
+    ///
+    /// Only for functions of [`RmapFunction::NAMES`].
     #[inline]
-    fn of_rmap(&self) -> [usize; raw::FMI_RMAP_ARGS as usize] {
+    pub(crate) fn of_rmap(&self) -> RmapArgs<'a> {
         let mut args = [0; raw::FMI_RMAP_ARGS as usize];
         // SAFETY: The pointer is valid by the type invariant, and `args` has room for them.
         unsafe { raw::fmi_rmap_args(self.0, args.as_mut_ptr()) };
-        args
+        // INVARIANT: By the prototypes of the hooked functions.
+        RmapArgs(args, PhantomData)
     }
 
     /// Returns what the hooked function returned; only at its exit.
@@ -68,24 +72,7 @@ impl<'a> Args<'a> {
         // SAFETY: The pointer is valid by the type invariant.
         unsafe { raw::fmi_ret(self.0) }
     }
-
-    /// Returns the folio of an rmap call.
-    ///
-    /// Only for functions of [`RmapFunction::NAMES`]: all of them have the folio as first argument.
-    #[inline]
-    pub(crate) fn folio(&self) -> Folio<'a> {
-        // INVARIANT: The caller of an rmap function holds a reference to its folio.
-        Folio(self.get(0) as *mut bindings::folio, PhantomData)
-    }
 }
-
-/// The folio that a hooked function was called with.
-///
-/// # Invariants
-///
-/// The pointer is valid for `'a`.
-#[derive(Clone, Copy)]
-pub(crate) struct Folio<'a>(*mut bindings::folio, PhantomData<&'a ()>);
 
 /// A VMA that a hooked function was called with.
 ///

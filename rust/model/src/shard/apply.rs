@@ -29,6 +29,7 @@ use crate::{
     Counter,
     Env,
     Inconsistency,
+    KernelCounts,
     Kind,
     Level,
     Op,
@@ -162,7 +163,8 @@ impl Shard<'_> {
         if let Some(way) = self.plain_way(e, c)? {
             return self.go_plain(e, way, c, env);
         }
-        let kernel = self.check_before(e, c, env);
+        let mut counts = KernelCounts::default();
+        let kernel = self.check_before(e, c, env, &mut counts);
         let found = self.locate(e, c)?;
         let (key, split) = self.key_of_call(c, found)?;
         let part = Part {
@@ -172,7 +174,7 @@ impl Shard<'_> {
         };
         let again = !split && self.starts_again(e, found, c.op, part)?;
         if self.entry(e)?.run != low(key) || again {
-            self.evaluate(e, kernel.as_ref(), env)?;
+            self.evaluate(e, kernel, env)?;
         }
 
         let place = (c.base, c.order, self.state.geometry.page_shift);

@@ -115,8 +115,12 @@ impl Expected {
     /// Returns what the counters must be of a folio without a history.
     #[inline(always)]
     fn of_plain(entry: &FolioEntry) -> Self {
-        let entire = entry.numbers().entire();
-        Self::new(entry.kind, entry.total(), entire, entry.nr_pte_mapped())
+        let numbers = entry.numbers();
+        let (total, pages) = (
+            numbers.total(entry.order),
+            numbers.nr_pte_mapped(entry.order),
+        );
+        Self::new(entry.kind, total, numbers.entire(), pages)
     }
 }
 
@@ -212,33 +216,50 @@ impl Shard<'_> {
     /// A copy that is found behind an open window has been counted by the kernel already, and the window
     /// covers what it was copied from: that need not be found out for each folio.
     #[inline]
-    pub(crate) fn check_before(
+    pub(crate) fn check_before<'k>(
         &mut self,
         e: u32,
         c: &Call,
         env: &impl Env,
-    ) -> Option<KernelCounts> {
+        kernel: &'k mut KernelCounts,
+    ) -> Option<&'k KernelCounts> {
         if c.op == Op::Dup && env.windows_open() {
             return None;
         }
-        self.quick_check(e, env)
+        self.quick_check(e, env, kernel)
     }
 
-    /// Reads and checks the kernel's counters of a mapped folio before a call changes them; `None`
-    /// if they do not stand still.
+    /// Reads the kernel's counters of a mapped folio into `kernel` and checks them, before a call changes
+    /// them; `None` if they do not stand still.
     ///
     /// A difference makes the folio a suspect: it counts for nothing until it is confirmed.
     #[inline]
-    pub(crate) fn quick_check(&mut self, e: u32, env: &impl Env) -> Option<KernelCounts> {
+    pub(crate) fn quick_check<'k>(
+        &mut self,
+        e: u32,
+        env: &impl Env,
+        kernel: &'k mut KernelCounts,
+    ) -> Option<&'k KernelCounts> {
         let entry = self.entry(e).ok()?;
+        // Most calls are in the same grace period as the one before.
         if !entry.is_mapped() || !env.gp_elapsed(entry.cookie) {
             return None;
         }
+        self.check_quiet(e, env, kernel)
+    }
+
+    /// Does the rest of it, once a grace period has passed.
+    fn check_quiet<'k>(
+        &mut self,
+        e: u32,
+        env: &impl Env,
+        kernel: &'k mut KernelCounts,
+    ) -> Option<&'k KernelCounts> {
+        let entry = self.entry(e).ok()?;
         if !(calm(entry, env) || self.unconcerned_by_any(e, env, WINDOW_SCAN).ok()?) {
             return None;
         }
-        let kernel = env.kernel_of(entry.pfn(), entry.order)?;
-        if kernel.order != entry.order {
+        if !env.read_kernel(entry.pfn(), entry.order, kernel) || kernel.order != entry.order {
             return None;
         }
         let expected = match entry.history {
@@ -252,7 +273,7 @@ impl Shard<'_> {
             return None;
         }
         self.state.counters.add(Counter::Checked);
-        if !expected.holds(&kernel) {
+        if !expected.holds(kernel) {
             self.suspect(e);
         }
         Some(kernel)

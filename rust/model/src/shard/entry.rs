@@ -160,6 +160,26 @@ impl Numbers {
     pub(crate) fn tuples(self) -> u32 {
         self.0.wrapping_shr(16)
     }
+
+    /// Returns the number of mappings of a folio of this order.
+    #[inline]
+    pub(crate) fn total(self, order: u8) -> u64 {
+        let entire = self.entire();
+        let whole = u64::from(self.nr_records().wrapping_sub(entire));
+        whole
+            .wrapping_shl(u32::from(order))
+            .wrapping_add(u64::from(entire))
+    }
+
+    /// Returns the number of its pages that have PTE mappings.
+    #[inline]
+    pub(crate) fn nr_pte_mapped(self, order: u8) -> u32 {
+        if self.nr_records() > self.entire() {
+            pages_of_order(order)
+        } else {
+            0
+        }
+    }
 }
 
 /// How a folio is mapped, counted over its records.
@@ -254,6 +274,12 @@ impl FolioEntry {
         }
     }
 
+    /// Returns how the folio is mapped, if it has no history and is on no list.
+    #[inline]
+    pub(crate) fn mapped_numbers(&self) -> Numbers {
+        Numbers(self.second)
+    }
+
     /// Returns how the folio is mapped, if it has no history.
     #[inline]
     pub(crate) fn numbers(&self) -> Numbers {
@@ -315,23 +341,7 @@ impl FolioEntry {
     /// Returns the number of mappings of a folio without a history.
     #[inline]
     pub(crate) fn total(&self) -> u64 {
-        let numbers = self.numbers();
-        let entire = numbers.entire();
-        let whole = u64::from(numbers.nr_records().wrapping_sub(entire));
-        whole
-            .wrapping_shl(u32::from(self.order))
-            .wrapping_add(u64::from(entire))
-    }
-
-    /// Returns the number of pages of a folio without a history that have PTE mappings.
-    #[inline]
-    pub(crate) fn nr_pte_mapped(&self) -> u32 {
-        let numbers = self.numbers();
-        if numbers.nr_records() > numbers.entire() {
-            pages_of_order(self.order)
-        } else {
-            0
-        }
+        self.numbers().total(self.order)
     }
 
     /// Returns the counts of a folio without a history.

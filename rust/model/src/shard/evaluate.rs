@@ -3,12 +3,14 @@
 //! When states are evaluated, and what is counted then.
 
 use super::entry::{
+    Numbers, //
+    ADOPTED,
     DIRTY,
     EVER_MANY,
     EVER_PARTIAL,
     EVER_SHARED,
     EVER_UNALIGNED,
-    KERNEL_DIRTY, //
+    KERNEL_DIRTY,
 };
 use super::key::{
     add_state,
@@ -18,6 +20,7 @@ use super::{
     position_of,
     Fail,
     Shard,
+    ShardState,
     State,
     CORRUPT, //
 };
@@ -33,6 +36,7 @@ use crate::definition::{
 use crate::figures::up;
 use crate::memo::{
     Evaluation,
+    Kept,
     Key, //
 };
 use crate::tables::{
@@ -45,6 +49,7 @@ use crate::{
     Counter,
     Disagreement,
     Env,
+    FolioEntry,
     FolioView,
     KernelCounts,
     Kind,
@@ -65,6 +70,56 @@ fn ever(view: &FolioView) -> u8 {
     .into_iter()
     .filter(|(_, holds)| *holds)
     .fold(0, |flags, (flag, _)| flags | flag)
+}
+
+/// What is left to do after an evaluation that is kept was counted.
+struct Left {
+    /// Flags of the entry that hold for the first time.
+    first: u8,
+    /// It is to be told.
+    tells: bool,
+}
+
+impl Left {
+    /// Counts an evaluation of a folio with this number of mappings.
+    #[inline(always)]
+    fn of(
+        entry: &mut FolioEntry,
+        kept: &mut Kept,
+        state: &mut ShardState,
+        total: u64,
+        env: &impl Env,
+    ) -> Self {
+        let result = kept.result();
+        let first = result.ever & !entry.flags();
+        entry.set_wrong(result.new);
+        entry.change_flags(result.ever, result.done);
+        if result.state {
+            state.counters.add(Counter::Evaluated);
+            let most = &mut state.figures.most_mappings;
+            *most = total.max(*most);
+        }
+        if result.asks {
+            state.counters.add(Counter::EvaluatedKernel);
+        }
+        if !result.changes {
+            kept.count(0);
+            return Self {
+                first,
+                tells: false,
+            };
+        }
+        let opens = result.opens;
+        let now = env.now();
+        kept.count(now);
+        let tells = opens && (!kept.told_before(now) || env.wants_all());
+        if tells {
+            kept.tell(now);
+        } else if opens {
+            state.counters.add(Counter::ToldBefore);
+        }
+        Self { first, tells }
+    }
 }
 
 impl Shard<'_> {
@@ -102,8 +157,9 @@ impl Shard<'_> {
         }
         let (old, mapped) = (entry.wrong(), entry.is_mapped());
         let what = (model, ask);
-        let known =
-            plain_key(entry, kernel, what).and_then(|words| self.tables.find_plain(&words, old));
+        let known = plain_key(entry, entry.numbers(), kernel, what)
+            .and_then(|words| self.tables.find_plain(&words, old))
+            .map(|(at, _)| at);
         if let Some(kernel) = kernel {
             self.note_references(kernel);
         }
@@ -117,19 +173,7 @@ impl Shard<'_> {
         Ok(())
     }
 
-    /// Counts an evaluation that is kept, where few calls come by: out of line.
-    fn evaluate_again(
-        &mut self,
-        e: u32,
-        at: usize,
-        kernel: Option<&KernelCounts>,
-        env: &impl Env,
-    ) -> Result<(), Fail> {
-        self.evaluate_kept(e, at, kernel, env)
-    }
-
-    /// The same where most calls come by.
-    #[inline(always)]
+    /// Counts an evaluation that is kept.
     fn evaluate_kept(
         &mut self,
         e: u32,
@@ -139,35 +183,85 @@ impl Shard<'_> {
     ) -> Result<(), Fail> {
         let entry = self.entries.get_mut(index(e)).ok_or(CORRUPT)?;
         let kept = self.tables.kept.get_mut(at).ok_or(CORRUPT)?;
-        let result = kept.result();
-        entry.set_wrong(result.new);
-        let first = result.ever & !entry.flags();
-        entry.change_flags(result.ever, result.done);
-        if result.state {
-            self.state.counters.add(Counter::Evaluated);
-            let total = match position_of(entry.history) {
-                None => entry.total(),
-                Some(h) => self.history.get(index(h)).ok_or(CORRUPT)?.counts.total,
-            };
-            let most = &mut self.state.figures.most_mappings;
-            *most = total.max(*most);
+        let total = match position_of(entry.history) {
+            None => entry.total(),
+            Some(h) => self.history.get(index(h)).ok_or(CORRUPT)?.counts.total,
+        };
+        let left = Left::of(entry, kept, self.state, total, env);
+        self.finish(e, at, left, kernel, env)
+    }
+
+    /// Does what is left to do after an evaluation that is kept was counted.
+    #[inline]
+    fn finish(
+        &mut self,
+        e: u32,
+        at: usize,
+        left: Left,
+        kernel: Option<&KernelCounts>,
+        env: &impl Env,
+    ) -> Result<(), Fail> {
+        if left.tells {
+            self.tell_kept(e, at, kernel, env)?;
         }
-        if result.asks {
-            self.state.counters.add(Counter::EvaluatedKernel);
+        if left.first != 0 {
+            self.note_first(e, left.first)?;
         }
-        let (changes, opens) = (result.changes, result.opens);
-        let now = if changes { env.now() } else { 0 };
-        kept.count(now);
-        if opens {
-            if !kept.told_before(now) || env.wants_all() {
-                kept.tell(now);
-                self.tell_kept(e, at, kernel, env)?;
-            } else {
-                self.state.counters.add(Counter::ToldBefore);
-            }
+        Ok(())
+    }
+
+    /// Does what [`Self::evaluate`] does, for a plain folio that is mapped.
+    #[inline]
+    pub(crate) fn evaluate_plain(
+        &mut self,
+        e: u32,
+        kernel: Option<&KernelCounts>,
+        env: &impl Env,
+    ) -> Result<(), Fail> {
+        let entry = self.entries.get_mut(index(e)).ok_or(CORRUPT)?;
+        let what = (
+            entry.has(DIRTY),
+            entry.has(KERNEL_DIRTY) && kernel.is_some(),
+        );
+        if what == (false, false) {
+            return Ok(());
         }
-        if first != 0 {
-            self.note_first(e, first)?;
+        if entry.pending != 0 || entry.is_listed() {
+            return self.evaluate_new(e, kernel, env);
+        }
+        let numbers = entry.mapped_numbers();
+        let words = plain_key(entry, numbers, kernel, what);
+        let Some((at, kept)) =
+            words.and_then(|words| self.tables.find_plain(&words, entry.wrong()))
+        else {
+            return self.evaluate_new(e, kernel, env);
+        };
+        if let Some(kernel) = kernel {
+            let most = &mut self.state.figures.most_references;
+            *most = (*most).max(u64::try_from(kernel.refcount).unwrap_or(0));
+        }
+        let total = numbers.total(entry.order);
+        let left = Left::of(entry, kept, self.state, total, env);
+        self.finish(e, at, left, kernel, env)
+    }
+
+    /// Does the same for a plain folio that nothing maps any more, and ends its past.
+    #[inline]
+    pub(crate) fn evaluate_gone(&mut self, e: u32, env: &impl Env) -> Result<(), Fail> {
+        let entry = self.entries.get_mut(index(e)).ok_or(CORRUPT)?;
+        if entry.pending != 0 {
+            return self.evaluate(e, None, env);
+        }
+        let words = plain_key(entry, Numbers::default(), None, (true, false));
+        let Some((_, kept)) = words.and_then(|words| self.tables.find_plain(&words, entry.wrong()))
+        else {
+            return self.evaluate(e, None, env);
+        };
+        // Nothing is wrong about it any more: nothing is left to be told.
+        let left = Left::of(entry, kept, self.state, 0, env);
+        entry.change_flags(0, ADOPTED);
+        if left.first != 0 {
+            self.note_first(e, left.first)?;
         }
         Ok(())
     }
@@ -186,7 +280,7 @@ impl Shard<'_> {
         let place = self.place(e)?;
         let mut key = Key::default();
         let mut keep = true;
-        if let Some(words) = plain_key(entry, kernel, what) {
+        if let Some(words) = plain_key(entry, entry.numbers(), kernel, what) {
             words.iter().for_each(|word| key.push(*word));
         } else {
             let mut view = FolioView::default();
@@ -196,14 +290,14 @@ impl Shard<'_> {
             })?;
             let known = keep.then(|| self.tables.find_kept(key.as_slice(), old));
             if let Some(at) = known.flatten() {
-                return self.evaluate_again(e, at, kernel, env);
+                return self.evaluate_kept(e, at, kernel, env);
             }
         }
         let result = self.work_out(e, kernel, what, old)?;
         // Nothing about a folio of another type is in the tables.
         if keep && TABLE_KIND.contains(&kind) {
             if let Some(at) = self.tables.keep(&key, place, &result) {
-                return self.evaluate_again(e, at, kernel, env);
+                return self.evaluate_kept(e, at, kernel, env);
             }
         }
         self.evaluate_once(e, &result, kernel, env)
@@ -419,12 +513,13 @@ impl Shard<'_> {
             if !(entry.has(DIRTY) || entry.has(KERNEL_DIRTY)) {
                 return Ok(());
             }
+            let mut counts = KernelCounts::default();
             let kernel = if entry.has(KERNEL_DIRTY) {
-                shard.quick_check(e, env)
+                shard.quick_check(e, env, &mut counts)
             } else {
                 None
             };
-            shard.evaluate(e, kernel.as_ref(), env)
+            shard.evaluate(e, kernel, env)
         })
     }
 
@@ -438,14 +533,15 @@ impl Shard<'_> {
     /// [`Question::Reuse`]: crate::Question::Reuse
     pub fn ask_all(&mut self, cursor: u32, max: u32, env: &impl Env) -> Option<u32> {
         self.each(cursor, max, env, |shard, e| {
-            let Some(kernel) = shard.quick_check(e, env) else {
+            let mut counts = KernelCounts::default();
+            let Some(kernel) = shard.quick_check(e, env, &mut counts) else {
                 return Ok(());
             };
             let ask = shard.reader(e, env)?;
-            let Some((view, verdicts)) = shard.judge(e, &kernel, Some(ask)) else {
+            let Some((view, verdicts)) = shard.judge(e, kernel, Some(ask)) else {
                 return Ok(());
             };
-            shard.note_references(&kernel);
+            shard.note_references(kernel);
             shard.judged(e, &view, &verdicts, ASK_PAIRS, env)?;
             let place = shard.place(e)?;
             shard

@@ -49,11 +49,12 @@ fn add_kernel(key: &mut Key, total: u64, kernel: Option<&KernelCounts>) -> bool 
     k.refcount.unsigned_abs() <= MANY_REFERENCES && total <= u64::from(MANY_REFERENCES)
 }
 
-/// Returns the same for a plain folio without a look at its records, if no page is mapped apart
-/// from others, and not by many.
+/// Returns the same for a plain folio without a look at its records, by its [`FolioEntry::numbers`], if no
+/// page is mapped apart from others, and not by many.
 #[inline]
 pub(crate) fn plain_key(
     entry: &FolioEntry,
+    numbers: Numbers,
     kernel: Option<&KernelCounts>,
     what: (bool, bool),
 ) -> Option<[u64; PLAIN_WORDS]> {
@@ -61,7 +62,8 @@ pub(crate) fn plain_key(
     if entry.history != 0 {
         return None;
     }
-    let Numbers(numbers) = entry.numbers();
+    let entire = numbers.entire();
+    let Numbers(numbers) = numbers;
     let (model, ask) = what;
     let flags = u64::from(model)
         | (u64::from(ask) << 1)
@@ -76,7 +78,7 @@ pub(crate) fn plain_key(
     };
     // All counters are those of the state, or it is another key.
     let few = k.refcount.unsigned_abs() <= MANY_REFERENCES;
-    let same = u32::try_from(k.entire) == Ok(entry.numbers().entire());
+    let same = bits_of(k.entire) == entire;
     (few && same).then_some([
         numbers,
         place | (u64::from(bits_of(k.large)) << 32),

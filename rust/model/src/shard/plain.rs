@@ -385,7 +385,7 @@ impl Shard<'_> {
     }
 
     /// Returns how mappings go.
-    #[inline]
+    #[inline(always)]
     fn way_to_remove(&self, entry: &FolioEntry, c: &Call) -> Result<Option<Way>, Fail> {
         // Only the last one to come may go, so that the first one goes last.
         let Some(r) = position_of(entry.first_record()) else {
@@ -431,10 +431,11 @@ impl Shard<'_> {
         c: &Call,
         env: &impl Env,
     ) -> Result<(), Fail> {
-        let kernel = self.check_before(e, c, env);
+        let mut counts = KernelCounts::default();
+        let kernel = self.check_before(e, c, env, &mut counts);
         match way {
-            Way::Add => self.add_plain(e, c, kernel.as_ref(), env),
-            Way::Remove(r, run) => self.remove_plain(e, (r, run), c, kernel.as_ref(), env),
+            Way::Add => self.add_plain(e, c, kernel, env),
+            Way::Remove(r, run) => self.remove_plain(e, (r, run), c, kernel, env),
         }
     }
 
@@ -452,7 +453,7 @@ impl Shard<'_> {
         };
         let run = self.plain_run(c, direction);
         if self.entry(e)?.run != run {
-            self.evaluate(e, kernel, env)?;
+            self.evaluate_plain(e, kernel, env)?;
         }
         let r = self.new_record(e, c.mm, c.base, false)?;
         let entire = c.level == Level::Entire;
@@ -483,7 +484,7 @@ impl Shard<'_> {
         // Removes of PTEs begin anew behind others, see `starts_again()`.
         let again = c.level == Level::Pte && kind == Kind::Anon && self.record(r)?.notes_run();
         if entry.run != run || again {
-            self.evaluate(e, kernel, env)?;
+            self.evaluate_plain(e, kernel, env)?;
         }
         up(&mut self.state.figures.remove_runs, kind);
         let tuples = self.plain_tuples(c);
@@ -495,7 +496,7 @@ impl Shard<'_> {
         self.plain_changed(e, c, run, env)?;
         if !self.entry(e)?.is_mapped() {
             self.settle_state(e)?;
-            self.evaluate(e, None, env)?;
+            self.evaluate_gone(e, env)?;
         }
         Ok(())
     }

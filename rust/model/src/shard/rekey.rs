@@ -32,6 +32,7 @@ use crate::{
     Edge,
     Env,
     Inconsistency,
+    KernelCounts,
     Level,
     Move,
     Operation,
@@ -113,8 +114,9 @@ impl Shard<'_> {
         let distance = m.new_base.wrapping_sub(m.old_base);
         let key = run_key([Direction::Move.number(), m.mm, distance, 0, 0]);
         if self.entry(e)?.run != low(key) {
-            let kernel = self.quick_check(e, env);
-            self.evaluate(e, kernel.as_ref(), env)?;
+            let mut counts = KernelCounts::default();
+            let kernel = self.quick_check(e, env, &mut counts);
+            self.evaluate(e, kernel, env)?;
         }
         self.remember(e)?;
         self.end_run(from)?;
@@ -303,8 +305,9 @@ impl Shard<'_> {
         }
         let live = self.entry(e)?.state == State::Live;
         if live {
-            let kernel = self.quick_check(e, env);
-            self.evaluate(e, kernel.as_ref(), env)?;
+            let mut counts = KernelCounts::default();
+            let kernel = self.quick_check(e, env, &mut counts);
+            self.evaluate(e, kernel, env)?;
         }
         self.remember(e)?;
         let before = self.spread(r, b.order)?;

@@ -25,6 +25,7 @@ use crate::{
     Call,
     Counter,
     Env,
+    KernelCounts,
     Level,
     Record,
     SharedTable, //
@@ -162,8 +163,9 @@ impl Shard<'_> {
     ) -> Result<(), Fail> {
         let live = self.entry(e)?.state == State::Live;
         if live {
-            let kernel = self.quick_check(e, env);
-            self.evaluate(e, kernel.as_ref(), env)?;
+            let mut counts = KernelCounts::default();
+            let kernel = self.quick_check(e, env, &mut counts);
+            self.evaluate(e, kernel, env)?;
         }
         let part = Part {
             level: Level::Entire,

@@ -105,7 +105,7 @@ fn more_than_is_kept_is_counted_as_well() {
 }
 
 #[test]
-fn the_same_disagreement_is_told_four_times_and_then_each_ten_milliseconds() {
+fn the_same_disagreement_is_told_four_times_and_then_each_160_milliseconds() {
     let mut rig = Rig::new(PLENTY);
     rig.env.patient.set(true);
     let mut again = |patient: bool| {
@@ -121,7 +121,7 @@ fn the_same_disagreement_is_told_four_times_and_then_each_ten_milliseconds() {
     // Somebody listens.
     assert_eq!(again(false), (5, 1));
     assert_eq!(again(true), (5, 2));
-    for (ns, told, before) in [(9_999_999, 5, 3), (1, 6, 3), (0, 6, 4)] {
+    for (ns, told, before) in [(159_999_999, 5, 3), (1, 6, 3), (0, 6, 4)] {
         rig.env.sleep(ns);
         rig.take(call(Op::Add, 0, 16));
         rig.take(mapped(call(Op::Remove, 0, 16)));

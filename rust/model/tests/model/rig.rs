@@ -131,14 +131,17 @@ impl Env for SimEnv {
         !self.patient.get()
     }
 
-    fn kernel_of(&self, pfn: u64, order: u8) -> Option<KernelCounts> {
+    fn read_kernel(&self, pfn: u64, order: u8, counts: &mut KernelCounts) -> bool {
         let kernel = self.kernel.borrow();
-        let mut counts = kernel.get(&pfn).copied().filter(|k| k.order == order);
+        let Some(found) = kernel.get(&pfn).filter(|k| k.order == order) else {
+            return false;
+        };
+        *counts = *found;
         if let Some(window) = self.begins.take() {
             self.windows.borrow_mut().push(window);
-            counts.as_mut().unwrap().large += 1;
+            counts.large += 1;
         }
-        counts
+        true
     }
 }
 

@@ -12,11 +12,7 @@ use kernel::{
     prelude::*, //
 };
 
-use super::{
-    Args,
-    Folio,
-    Vma, //
-};
+use super::Vma;
 use crate::{
     raw,
     raw::fmi_site as Site, //
@@ -111,33 +107,42 @@ impl Deref for CallSite<'_> {
     }
 }
 
-/// Reads the arguments of an rmap function, which was called with `folio`, into `site`; returns it and the VMA of
-/// the call.
+/// The arguments of an rmap function.
+///
+/// # Invariants
+///
+/// The first one is the folio, to which the caller of the function holds a reference for `'a`; the others are
+/// as in the prototypes.
+pub(crate) struct RmapArgs<'a>(
+    pub(super) [usize; raw::FMI_RMAP_ARGS as usize],
+    pub(super) PhantomData<&'a ()>,
+);
+
+/// Reads the arguments of an rmap function into `site`; returns it and the VMA of the call.
 ///
 /// `dst` is the address for [`RmapFunction::MoveAnon`], which does not carry one.
 #[inline]
 pub(crate) fn read_rmap<'a>(
     function: RmapFunction,
-    folio: Folio<'a>,
-    args: &Args<'a>,
+    args: &RmapArgs<'a>,
     dst: usize,
     site: &'a mut Site,
 ) -> Option<(CallSite<'a>, Vma<'a>)> {
     const NONE: usize = usize::MAX;
-    let [_, a, b, c, d] = args.of_rmap();
+    let RmapArgs([folio, a, b, c, d], _) = *args;
     // (page, nr, vma, address, new): arguments of the prototypes, in order.
     let (page, nr, vma, addr, new) = match function {
         RmapFunction::AddAnonPtes => (a, b, c, d, false),
         RmapFunction::AddAnonPmd => (a, 0, b, c, false),
-        RmapFunction::AddNewAnon => (folio.0 as usize, 0, a, b, true),
+        RmapFunction::AddNewAnon => (folio, 0, a, b, true),
         RmapFunction::AddFilePtes | RmapFunction::RemovePtes => (a, b, c, NONE, false),
         RmapFunction::AddFilePmd
         | RmapFunction::AddFilePud
         | RmapFunction::RemovePmd
         | RmapFunction::RemovePud => (a, 0, b, NONE, false),
-        RmapFunction::MoveAnon => (folio.0 as usize, 0, a, dst, false),
+        RmapFunction::MoveAnon => (folio, 0, a, dst, false),
         RmapFunction::HugetlbAddAnon | RmapFunction::HugetlbAddNewAnon => {
-            (folio.0 as usize, 0, a, NONE, false)
+            (folio, 0, a, NONE, false)
         }
     };
     let vma = vma as *mut bindings::vm_area_struct;
@@ -145,7 +150,7 @@ pub(crate) fn read_rmap<'a>(
     // are valid, and the PTL is held.
     unsafe {
         raw::fmi_site_of_call(
-            folio.0,
+            folio as *mut bindings::folio,
             page as *mut bindings::page,
             nr as u32,
             vma,
