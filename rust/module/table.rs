@@ -21,10 +21,12 @@ use fmi_model::{
     Geometry,
     Group,
     Kept,
+    KeptAnswer,
     OperationCell,
     Shard,
     ShardState,
     Tables,
+    NR_ANSWERS,
     NR_ASKED,
     NR_ASKERS,
     NR_KEPT,
@@ -97,12 +99,22 @@ struct Slot {
     tables: TableStorage,
     asked: KVVec<Asked>,
     asks: KVVec<Asks>,
+    answers: KVVec<KeptAnswer>,
     storage: Option<Storage>,
     /// The folios are being forgotten: nobody else is to find them.
     forgetting: bool,
 }
 
 impl Slot {
+    /// Returns the counts of what was asked.
+    fn asked_table(&mut self) -> AskedTable<'_> {
+        AskedTable {
+            asked: &mut self.asked,
+            asks: &mut self.asks,
+            kept: &mut self.answers,
+        }
+    }
+
     fn shard(&mut self) -> Option<Shard<'_>> {
         self.parts().map(|(shard, _)| shard)
     }
@@ -135,6 +147,7 @@ impl Slot {
         let asked = AskedTable {
             asked: &mut self.asked,
             asks: &mut self.asks,
+            kept: &mut self.answers,
         };
         Some((shard, asked))
     }
@@ -162,6 +175,7 @@ impl Table {
             let tables = TableStorage::new(geometry)?;
             let asked = zeroed(NR_ASKED)?;
             let asks = zeroed(NR_ASKERS)?;
+            let answers = zeroed(NR_ANSWERS)?;
             let slot = KBox::pin_init(
                 SpinLock::new(
                     Slot {
@@ -169,6 +183,7 @@ impl Table {
                         tables,
                         asked,
                         asks,
+                        answers,
                         storage: None,
                         forgetting: false,
                     },
@@ -234,6 +249,7 @@ impl Table {
                 + slot.tables.bytes()
                 + slot.asked.len() * size_of::<Asked>()
                 + slot.asks.len() * size_of::<Asks>()
+                + slot.answers.len() * size_of::<KeptAnswer>()
                 + slot.storage.as_ref().map_or(0, Storage::bytes)
         };
         self.shards
@@ -266,7 +282,8 @@ impl Table {
     /// Calls `f` with the counts of what was asked, shard by shard.
     pub(crate) fn for_each_asked(&self, mut f: impl FnMut(&[Asked], &[Asks])) {
         for shard in &self.shards {
-            let slot = Self::lock(shard, Step::Shard);
+            let mut slot = Self::lock(shard, Step::Shard);
+            slot.asked_table().flush();
             f(&slot.asked, &slot.asks);
         }
     }
@@ -343,9 +360,7 @@ impl Table {
     /// Sets the counts of what was asked to zero.
     pub(crate) fn reset_asked(&self) {
         for shard in &self.shards {
-            let mut slot = Self::lock(shard, Step::Shard);
-            slot.asked.iter_mut().for_each(|a| *a = Asked::default());
-            slot.asks.iter_mut().for_each(|a| *a = Asks::default());
+            Self::lock(shard, Step::Shard).asked_table().reset();
         }
     }
 

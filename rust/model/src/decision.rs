@@ -14,6 +14,10 @@
 //! All 17 callers of `folio_maybe_mapped_shared()` are here, the write-fault reuse of anonymous
 //! folios, the deferred split, and the checks that all references are explained.
 
+use crate::answers::{
+    KeptAnswer,
+    Sets, //
+};
 use crate::{
     Kind,
     PairSet,
@@ -255,6 +259,10 @@ pub struct AskedTable<'a> {
     pub asked: &'a mut [Asked],
     /// One for each of [`Asker::ALL`].
     pub asks: &'a mut [Asks],
+    /// [`NR_ANSWERS`] answers, which are not counted yet.
+    ///
+    /// [`NR_ANSWERS`]: crate::NR_ANSWERS
+    pub kept: &'a mut [KeptAnswer],
 }
 
 impl AskedTable<'_> {
@@ -266,9 +274,9 @@ impl AskedTable<'_> {
         }
     }
 
-    /// Counts the answers of the pairs of one question: those that were asked, and of these those that
-    /// differ from the kernel's, that are wrong, and that could not tell. Others count for nothing.
-    pub(crate) fn answers(&mut self, asker: Asker, sets: [PairSet; 4]) {
+    /// Counts the answers of the pairs of one question, given so many times. Pairs that were not asked count
+    /// for nothing.
+    pub(crate) fn answers(&mut self, asker: Asker, sets: Sets, times: u64) {
         let [asked, differ, wrong, unknown] = sets;
         let first = asked_index(asker, 0);
         let end = first.wrapping_add(DEFINITIONS.len());
@@ -278,7 +286,7 @@ impl AskedTable<'_> {
                 let definition = PAIR_DEFINITION.get(pair).copied().map(usize::from);
                 if let Some(cell) = definition.and_then(|d| table.get_mut(d)) {
                     let number = of(cell);
-                    *number = number.saturating_add(1);
+                    *number = number.saturating_add(times);
                 }
             }
         };

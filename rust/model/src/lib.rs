@@ -50,6 +50,7 @@
 #![cfg_attr(not(CONFIG_RUST), no_std)]
 #![forbid(unsafe_code)]
 
+mod answers;
 mod bits;
 mod decision;
 pub mod definition;
@@ -72,6 +73,10 @@ mod tables;
 mod twin;
 mod view;
 
+pub use answers::{
+    KeptAnswer,
+    NR_ANSWERS, //
+};
 pub use decision::{
     asked_index,
     Asked,

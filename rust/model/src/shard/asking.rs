@@ -2,11 +2,15 @@
 
 //! What the definitions answer when the kernel really asks.
 
+use super::key::plain_key;
 use super::{
+    position_of,
     Fail,
     Shard,
     State, //
 };
+use crate::answers::AnswerKey;
+use crate::bits::bits_of;
 use crate::decision::{
     AskedTable,
     Asker, //
@@ -20,6 +24,7 @@ use crate::{
     Ask,
     Env,
     FolioView,
+    KernelCounts,
     PairSet, //
 };
 
@@ -95,6 +100,10 @@ impl Shard<'_> {
             // It was just decided; the flag follows.
             kernel.partially_mapped = true;
         }
+        let plain = self.plain_question(e, asking, &kernel)?;
+        if plain.is_some_and(|plain| table.again(&plain)) {
+            return Ok(true);
+        }
         let page = asking
             .page
             .map(|p| self.ask_page(e, p.mm, p.mm_id, p.index, p.anon_exclusive));
@@ -113,10 +122,61 @@ impl Shard<'_> {
         let differ = kernel.filter(known).map_or(PairSet::new(), |kernel| {
             flips(asked, wrong, verdicts.unknown, kernel)
         });
-        table.answers(
-            asking.asker,
-            [asked, differ, wrong, asked.and(verdicts.unknown)],
-        );
+        let sets = [asked, differ, wrong, asked.and(verdicts.unknown)];
+        match plain {
+            Some(plain) => table.keep(asking.asker, &plain, sets),
+            None => table.answers(asking.asker, sets, 1),
+        }
         Ok(true)
+    }
+
+    /// Returns everything that the answers to a question depend on, if the folio is plain and mapped, its
+    /// past is known, and the page that is asked about is one that the MM maps.
+    ///
+    /// Each of the one or two records maps all of the folio, so that all numbers of it follow from those of
+    /// the entry, and what the sketches have come to from these and the ids of the MMs. Which of the MMs
+    /// asks is the one relation between them that matters.
+    fn plain_question(
+        &self,
+        e: u32,
+        asking: &Asking,
+        kernel: &KernelCounts,
+    ) -> Result<Option<AnswerKey>, Fail> {
+        let entry = self.entry(e)?;
+        let Some(r) = position_of(entry.first_record()).filter(|_| entry.is_known()) else {
+            return Ok(None);
+        };
+        let Some([state, place, counters]) =
+            plain_key(entry, entry.mapped_numbers(), Some(kernel), (false, false))
+        else {
+            return Ok(None);
+        };
+        let last = self.record(r)?;
+        let mut ids = u64::from(last.mm_id());
+        let mut own = asking.page.is_none_or(|page| page.mm == last.mm);
+        let mut asker = u64::from(own);
+        if let Some(r) = position_of(last.next) {
+            let first = self.record(r)?;
+            ids |= u64::from(first.mm_id()) << u32::BITS;
+            if !own && asking.page.is_some_and(|page| page.mm == first.mm) {
+                (own, asker) = (true, 2);
+            }
+        }
+        let (paged, exclusive, id) = match asking.page {
+            Some(page) => (true, page.anon_exclusive, page.mm_id),
+            None => (false, false, 0),
+        };
+        let site = u64::try_from(asking.asker.index()).unwrap_or(u64::MAX);
+        let who = (site << 8) | (u64::from(paged) << 3) | (u64::from(exclusive) << 2) | asker;
+        Ok(own.then_some([
+            state,
+            place,
+            counters,
+            u64::from(bits_of(kernel.refcount))
+                | (u64::from(bits_of(kernel.expected_refs)) << u32::BITS),
+            ids,
+            who | (u64::from(id) << u32::BITS),
+            u64::from(bits_of(asking.own)),
+        ]))
     }
 }

@@ -11,10 +11,14 @@ use fmi_model::{
     AskingPage,
     Asks,
     Call,
+    KeptAnswer,
     KernelCounts,
+    Kind,
+    Level,
     LostReason,
     Op,
     DEFINITIONS,
+    NR_ANSWERS,
     NR_ASKED,
     NR_ASKERS, //
 };
@@ -48,6 +52,7 @@ struct Desk {
     rig: Rig,
     asked: Vec<Asked>,
     asks: Vec<Asks>,
+    kept: Vec<KeptAnswer>,
 }
 
 impl Desk {
@@ -59,6 +64,7 @@ impl Desk {
             rig,
             asked: vec![Asked::default(); NR_ASKED],
             asks: vec![Asks::default(); NR_ASKERS],
+            kept: vec![KeptAnswer::default(); NR_ANSWERS],
         }
     }
 
@@ -77,11 +83,23 @@ impl Desk {
 
     /// Asks.
     fn ask(&mut self, asking: Asking) {
-        let (asked, asks) = (&mut self.asked, &mut self.asks);
+        self.ask_later(asking);
+        self.flush();
+    }
+
+    /// Asks; the answers are counted when [`Self::flush`] is called.
+    fn ask_later(&mut self, asking: Asking) {
+        let (asked, asks, kept) = (&mut self.asked, &mut self.asks, &mut self.kept);
         self.rig.with(|shard, env| {
-            let mut table = AskedTable { asked, asks };
+            let mut table = AskedTable { asked, asks, kept };
             shard.asking(&asking, &mut table, env);
         });
+    }
+
+    /// Counts the answers that are kept.
+    fn flush(&mut self) {
+        let (asked, asks, kept) = (&mut self.asked, &mut self.asks, &mut self.kept);
+        AskedTable { asked, asks, kept }.flush();
     }
 
     /// Returns the counts of a definition, each but those that were asked about.
@@ -222,4 +240,124 @@ fn what_cannot_be_judged_is_counted() {
     desk.ask(asking(Asker::Mbind));
     assert_eq!(desk.calls(Asker::Mbind), [1, 2, 2]);
     assert_eq!(desk.of(Asker::Mbind, "mm"), [1, 0, 0, 0]);
+}
+
+/// Asks two desks the same, one of which keeps no answer.
+struct Twins([Desk; 2]);
+
+impl Twins {
+    fn new() -> Self {
+        let mut plain = Desk::new();
+        plain.kept.clear();
+        Self([Desk::new(), plain])
+    }
+
+    fn both(&mut self, mut f: impl FnMut(&mut Desk)) {
+        self.0.iter_mut().for_each(&mut f);
+    }
+
+    /// Counts, and compares.
+    fn agree(&mut self) {
+        self.both(Desk::flush);
+        let [a, b] = &self.0;
+        assert_eq!(a.asked, b.asked);
+        assert_eq!(a.asks, b.asks);
+    }
+}
+
+#[test]
+fn answers_that_are_kept_are_those_that_are_worked_out() {
+    let mut twins = Twins::new();
+    // Deterministic, and different in each number that answers may depend on.
+    let mut seed = 1u64;
+    let mut next = |n: u64| {
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (seed >> 33) % n
+    };
+    let mut again = 0;
+    for round in 0..20000 {
+        let kinds = [Kind::Anon, Kind::Anon, Kind::File];
+        let of = |mm: u64, op, entire: bool, kind| Call {
+            pfn: pfn(2 + round),
+            kind,
+            mm,
+            mm_id: 3 * mm as u32 - 20 + 5 * (round % 2) as u32,
+            vma: mm,
+            level: if entire { Level::Entire } else { Level::Pte },
+            ..call(op, 0, 16)
+        };
+        let kind = kinds[next(3) as usize];
+        // One MM maps the folio, or two do, one of them perhaps by one entry, or a page is mapped apart.
+        let mut maps = vec![of(7, Op::Add, next(4) == 0, kind)];
+        if next(2) == 0 {
+            maps.push(mapped(of(8, Op::Dup, next(4) == 0, kind)));
+        }
+        let apart = next(8) == 0;
+        twins.both(|desk| {
+            for c in &maps {
+                desk.rig.take(*c);
+            }
+            if apart {
+                let page = of(9, Op::Add, false, kind);
+                desk.rig.take(mapped(Call { nr: 1, ..page }));
+            }
+        });
+        for _ in 0..6 {
+            let large = 16 + next(2) as i32;
+            let kernel = KernelCounts {
+                entire: maps.iter().filter(|c| c.level == Level::Entire).count() as i32,
+                refcount: large + next(2) as i32,
+                expected_refs: large + next(2) as i32,
+                maybe_mapped_shared: next(2) == 1,
+                anon: kind == Kind::Anon,
+                nr_pages_mapped: 16,
+                ..counts(large)
+            };
+            let page = (next(4) > 0).then(|| AskingPage {
+                mm: 7 + next(3),
+                mm_id: [1, 4, 6, 9][next(4) as usize],
+                index: next(16) as u32,
+                anon_exclusive: next(2) == 1,
+            });
+            let askers = [
+                Asker::WpPte,
+                Asker::Split,
+                Asker::ProtNuma,
+                Asker::Referenced,
+            ];
+            let question = Asking {
+                pfn: pfn(2 + round),
+                own: next(2) as i32,
+                page,
+                ..asking(askers[next(4) as usize])
+            };
+            twins.both(|desk| {
+                let pfn = pfn(2 + round);
+                desk.rig.env.kernel.borrow_mut().insert(pfn, kernel);
+                desk.ask_later(question);
+            });
+            let [kept, _] = &twins.0;
+            again += u64::from(kept.kept.iter().any(|k| k.times() > 1));
+            if next(20) == 0 {
+                twins.agree();
+            }
+        }
+        twins.both(|desk| {
+            let page = of(9, Op::Remove, false, kind);
+            if apart {
+                desk.rig.take(mapped(Call { nr: 1, ..page }));
+            }
+            for c in maps.iter().rev() {
+                desk.rig.take(mapped(Call {
+                    op: Op::Remove,
+                    ..*c
+                }));
+            }
+            desk.rig.env.grace_period();
+        });
+    }
+    twins.agree();
+    let [kept, _] = &twins.0;
+    assert!(again > 200, "{again}");
+    assert_eq!(kept.calls(Asker::WpPte)[1..], [0, 0]);
 }
