@@ -6,6 +6,7 @@
 //! numbers, if the folio is plain (`shard/plain.rs`): the same question about folios in the same state
 //! adds one to a number. The counts are made up for before they are read, see [`AskedTable::flush`].
 
+use crate::bits::same;
 use crate::decision::{
     AskedTable,
     Asker, //
@@ -60,7 +61,8 @@ impl AskedTable<'_> {
     pub(crate) fn again(&mut self, question: &AnswerKey) -> bool {
         let first = place_of(question);
         for at in [first, first ^ 1] {
-            if let Some(kept) = self.kept.get_mut(at).filter(|k| k.question == *question) {
+            let kept = self.kept.get_mut(at);
+            if let Some(kept) = kept.filter(|kept| same(&kept.question, question)) {
                 kept.times = kept.times.saturating_add(1);
                 return true;
             }

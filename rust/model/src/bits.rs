@@ -14,6 +14,13 @@ pub(crate) fn bits_of(n: i32) -> u32 {
     u32::from_ne_bytes(n.to_ne_bytes())
 }
 
+/// Returns whether some numbers are the same. Comparing slices by `==` is a call, which takes longer.
+#[inline]
+pub(crate) fn same(a: &[u64], b: &[u64]) -> bool {
+    let differ = |differ, (a, b): (&u64, &u64)| differ | (a ^ b);
+    a.len() == b.len() && a.iter().zip(b).fold(0, differ) == 0
+}
+
 /// Returns a `u32` as an index.
 ///
 /// Both architectures have 64-bit `usize`; elsewhere a value that does not fit becomes an index

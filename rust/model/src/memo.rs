@@ -7,6 +7,7 @@
 //! to a number: the cells of the tables that it belongs to are made up for before they are read, and
 //! when something else takes the place, see [`Tables::flush`].
 
+use crate::bits::same;
 use crate::definition::KERNEL_PAIRS;
 use crate::pairs::{
     PairSet,
@@ -187,7 +188,7 @@ impl Tables<'_> {
         let is_it = |at: usize| {
             self.kept
                 .get(at)
-                .is_some_and(|kept| kept.key.as_slice() == words && kept.result.old == old)
+                .is_some_and(|kept| same(kept.key.as_slice(), words) && kept.result.old == old)
         };
         let first = place_of(words, old);
         if is_it(first) {

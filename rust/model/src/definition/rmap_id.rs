@@ -7,7 +7,10 @@ use super::{
     Definition,
     Shown, //
 };
-use crate::bits::index;
+use crate::bits::{
+    index,
+    same, //
+};
 use crate::{
     Answer,
     Event,
@@ -171,6 +174,6 @@ impl RmapId {
     /// Returns whether the sums are those of an MM alone; `None` for folios that are too large.
     fn exclusive(v: &FolioView, s: &Sums, mm_id: u32) -> Option<bool> {
         let cut = Cut::of(v.order)?;
-        Some(v.total <= u64::from(v.nr_pages) && *s == cut.sums(mm_id, v.total))
+        Some(v.total <= u64::from(v.nr_pages) && same(s, &cut.sums(mm_id, v.total)))
     }
 }
