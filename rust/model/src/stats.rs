@@ -133,7 +133,7 @@ counters! {
     /// States of folios that no table has a place for: KSM. Always 0.
     OtherKind => "evaluated_other_kind",
     /// Disagreements that nobody was told of: four of the same evaluation had been told, the last one
-    /// less than ten milliseconds before.
+    /// less than 160 milliseconds before.
     ToldBefore => "examples_alike",
     /// Comparisons of the kernel's counters in a call.
     Checked => "checked",

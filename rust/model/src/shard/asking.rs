@@ -134,8 +134,8 @@ impl Shard<'_> {
     /// past is known, and the page that is asked about is one that the MM maps.
     ///
     /// Each of the one or two records maps all of the folio, so that all numbers of it follow from those of
-    /// the entry, and what the sketches have come to from these and the ids of the MMs. Which of the MMs
-    /// asks is the one relation between them that matters.
+    /// the entry, and what the sketches have come to from these, the ids of the MMs, and which of them one
+    /// entry maps. Which of the MMs asks is the one relation between them that matters.
     fn plain_question(
         &self,
         e: u32,
@@ -167,7 +167,10 @@ impl Shard<'_> {
             None => (false, false, 0),
         };
         let site = u64::try_from(asking.asker.index()).unwrap_or(u64::MAX);
-        let who = (site << 8) | (u64::from(paged) << 3) | (u64::from(exclusive) << 2) | asker;
+        let flags = [paged, exclusive, kernel.shared_bit, last.entire()];
+        let who = flags
+            .into_iter()
+            .fold(site, |who, flag| (who << 1) | u64::from(flag));
         Ok(own.then_some([
             state,
             place,
@@ -175,7 +178,7 @@ impl Shard<'_> {
             u64::from(bits_of(kernel.refcount))
                 | (u64::from(bits_of(kernel.expected_refs)) << u32::BITS),
             ids,
-            who | (u64::from(id) << u32::BITS),
+            (who << 2) | asker | (u64::from(id) << u32::BITS),
             u64::from(bits_of(asking.own)),
         ]))
     }

@@ -3,14 +3,14 @@
 //! When states are evaluated, and what is counted then.
 
 use super::entry::{
-    Numbers, //
+    Numbers,
     ADOPTED,
     DIRTY,
     EVER_MANY,
     EVER_PARTIAL,
     EVER_SHARED,
     EVER_UNALIGNED,
-    KERNEL_DIRTY,
+    KERNEL_DIRTY, //
 };
 use super::key::{
     add_state,
