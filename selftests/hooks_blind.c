@@ -198,6 +198,36 @@ static void full_return_stack(struct fmi_scene *s)
 	counted_and_lost("windows_missed");
 }
 
+/*
+ * A write fault that makes a folio exclusive again is no move, though its task has a window open,
+ * and a VMA in which it could be one.
+ */
+static void uffd_window_left_over(struct fmi_scene *s)
+{
+	unsigned long from = s->arena + 20 * pmd_size, other = uffd_target(s) + s->size;
+
+	nobody_traces();
+	load_with("fault_exit=15");
+	module_needs_windows();
+	s_populate(s);
+	p_mmap(1, uffd_target(s), 2 * s->size, PROT_READ | PROT_WRITE,
+	       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	s_fault(s, 1, other);
+	p_fork(1, 2);
+	p_exit(2);
+	p_mmap(1, from, s->size, PROT_READ | PROT_WRITE,
+	       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	s_fault(s, 1, from);
+	p_uffd_move(1, uffd_target(s), from, s->size);
+	fmi_assert(fmi_stat("windows_open") > 0, "no window is left over");
+	p_write(1, other, 1);
+	fmi_eq(fmi_stat("lost"), 0, "lost");
+	fmi_audit("all");
+	p_fork(1, 2);
+	p_exit(2);
+	counted_and_lost("windows_abnormal");
+}
+
 /* The window is found open at the next fork of the task, or when the task is gone. */
 static void fork_without_exit(struct fmi_scene *s)
 {
@@ -333,6 +363,7 @@ static const struct fmi_test tests[] = {
 	{ "missed_uffd_move", missed_uffd_move, OF_PMDS | NO_MODULE },
 	{ "unseen_uffd_move", unseen_uffd_move, OF_PMDS | NO_MODULE },
 	{ "uffd_move_without_exit", uffd_move_without_exit, OF_PMDS | NO_MODULE },
+	{ "uffd_window_left_over", uffd_window_left_over, OF_PMDS | NO_MODULE },
 	{ "missed_vma_split", missed_vma_split, ONE_SIZE | NO_MODULE },
 	{ "vma_split_without_exit", vma_split_without_exit, ONE_SIZE | NO_MODULE },
 	{ "vma_split_without_exit", vma_split_without_exit, OF_PMDS | NO_MODULE },
