@@ -10,24 +10,25 @@
 #include "hugetlb.h"
 #include "shims.h"
 
+/* The type of a folio of FMI_CLASS_TRACK. */
+static __always_inline unsigned int tracked_kind(const struct folio *folio)
+{
+	if (folio_test_anon(folio))
+		return folio_test_ksm(folio) ? FMI_KIND_KSM : FMI_KIND_ANON;
+	return folio_test_swapbacked(folio) ? FMI_KIND_SHMEM : FMI_KIND_FILE;
+}
+
+/* The type of any folio. */
 static unsigned int folio_kind(const struct folio *folio)
 {
 	if (folio_test_hugetlb(folio))
 		return FMI_KIND_HUGETLB;
 	if (folio_test_anon(folio))
-		return folio_test_ksm(folio) ? FMI_KIND_KSM : FMI_KIND_ANON;
+		return tracked_kind(folio);
 	if (folio_is_zone_device(folio) ||
 	    (folio_test_large(folio) && !folio_test_large_rmappable(folio)))
 		return FMI_KIND_DRIVER;
-	return folio_test_swapbacked(folio) ? FMI_KIND_SHMEM : FMI_KIND_FILE;
-}
-
-/* The same for one of FMI_CLASS_TRACK. */
-static unsigned int tracked_kind(const struct folio *folio)
-{
-	if (folio_test_anon(folio))
-		return folio_test_ksm(folio) ? FMI_KIND_KSM : FMI_KIND_ANON;
-	return folio_test_swapbacked(folio) ? FMI_KIND_SHMEM : FMI_KIND_FILE;
+	return tracked_kind(folio);
 }
 
 static unsigned int folio_class(const struct folio *folio)

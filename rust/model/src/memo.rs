@@ -197,7 +197,7 @@ impl Tables<'_> {
         is_it(first ^ 1).then_some(first ^ 1)
     }
 
-    /// The same for a key of [`PLAIN_WORDS`].
+    /// The same for a key of [`PLAIN_WORDS`]; also lends what is kept there.
     #[inline]
     pub(crate) fn find_plain(
         &mut self,

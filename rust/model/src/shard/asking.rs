@@ -135,7 +135,7 @@ impl Shard<'_> {
     ///
     /// Each of the one or two records maps all of the folio, so that all numbers of it follow from those of
     /// the entry, and what the sketches have come to from these, the ids of the MMs, and which of them one
-    /// entry maps. Which of the MMs asks is the one relation between them that matters.
+    /// entry maps. All pages are alike, so which one is asked about does not matter; which of the MMs asks does.
     fn plain_question(
         &self,
         e: u32,
@@ -154,12 +154,12 @@ impl Shard<'_> {
         let last = self.record(r)?;
         let mut ids = u64::from(last.mm_id());
         let mut own = asking.page.is_none_or(|page| page.mm == last.mm);
-        let mut asker = u64::from(own);
+        let mut whose = u64::from(own);
         if let Some(r) = position_of(last.next) {
             let first = self.record(r)?;
             ids |= u64::from(first.mm_id()) << u32::BITS;
             if !own && asking.page.is_some_and(|page| page.mm == first.mm) {
-                (own, asker) = (true, 2);
+                (own, whose) = (true, 2);
             }
         }
         let (paged, exclusive, id) = match asking.page {
@@ -178,7 +178,7 @@ impl Shard<'_> {
             u64::from(bits_of(kernel.refcount))
                 | (u64::from(bits_of(kernel.expected_refs)) << u32::BITS),
             ids,
-            (who << 2) | asker | (u64::from(id) << u32::BITS),
+            (who << 2) | whose | (u64::from(id) << u32::BITS),
             u64::from(bits_of(asking.own)),
         ]))
     }

@@ -210,7 +210,7 @@ impl Shard<'_> {
         Ok(())
     }
 
-    /// Does what [`Self::evaluate`] does, for a plain folio that is mapped.
+    /// Does what [`Self::evaluate`] does, for a plain folio, which is mapped as a rule.
     #[inline]
     pub(crate) fn evaluate_plain(
         &mut self,

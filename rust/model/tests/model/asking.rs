@@ -246,12 +246,14 @@ fn what_cannot_be_judged_is_counted() {
 struct Twins([Desk; 2]);
 
 impl Twins {
+    /// Nothing was asked.
     fn new() -> Self {
-        let mut plain = Desk::new();
-        plain.kept.clear();
-        Self([Desk::new(), plain])
+        let mut forgetful = Desk::new();
+        forgetful.kept.clear();
+        Self([Desk::new(), forgetful])
     }
 
+    /// Does the same with both.
     fn both(&mut self, mut f: impl FnMut(&mut Desk)) {
         self.0.iter_mut().for_each(&mut f);
     }
@@ -265,45 +267,57 @@ impl Twins {
     }
 }
 
-/// How many values each number of a [`Question`] has.
-const VALUES: [u64; 15] = [2, 2, 3, 3, 4, 2, 2, 2, 2, 6, 3, 2, 2, 3, 4];
+/// How many values each number of a [`Case`] has.
+const VALUES: [u64; 21] = [
+    2, 2, 2, 2, 3, 3, 4, 2, 2, 2, 2, 2, 2, 2, 2, 6, 3, 2, 2, 3, 4,
+];
 
-/// A folio, what the kernel counts of it, and a question: one number for each that answers may depend on.
+/// A folio, what the kernel counts of it, and a question: a number for each thing that may differ.
 #[derive(Clone, Copy)]
-struct Question([u64; VALUES.len()]);
+struct Case([u64; VALUES.len()]);
 
-impl Question {
+impl Case {
     /// Maps folio number `n`, asks, and unmaps it.
     fn ask(&self, desk: &mut Desk, n: u64) {
-        let [kind, first, second, who, id, exclusive, bit, maybe, swap, refs, expected, own, ids, asker, large] =
+        let [kind, order, place, first, second, who, id, index, exclusive, bit, maybe, partial, per_page, swap, apart, refs, expected, own, ids, asker, large] =
             self.0;
         let kind = [Kind::Anon, Kind::File][kind as usize];
+        let (order, nr) = [(4, 16), (3, 8)][order as usize];
+        // In one page table, or in two.
+        let base = [0x10_0000, 0x1f_c000][place as usize];
         // One MM maps the folio, or two do: by PTEs, or by one entry.
         let map = |mm: u64, op, by: u64| Call {
             pfn: pfn(n),
+            order,
             kind,
             mm,
             mm_id: 3 * mm as u32 - 20 + 5 * ids as u32,
             vma: mm,
+            vma_end: 0x30_0000,
+            base,
             level: [Level::Pte, Level::Entire][by as usize],
-            ..call(op, 0, 16)
+            ..call(op, 0, nr)
         };
         desk.rig.take(map(7, Op::Add, first));
         if second > 0 {
             desk.rig.take(mapped(map(8, Op::Dup, second - 1)));
         }
-        let mappings = |by: u64| if by == 0 { 16 } else { 1 };
+        let nr = nr as i32;
+        let mappings = |by: u64| if by == 0 { nr } else { 1 };
         let total = mappings(first) + if second > 0 { mappings(second - 1) } else { 0 };
         let kernel = KernelCounts {
             entire: first as i32 + i32::from(second == 2),
-            nr_pages_mapped: 16,
-            refcount: [1, 15, 16, total, total + 1, total + 16][refs as usize],
-            expected_refs: [total, total + 1, total + 16][expected as usize],
+            nr_pages_mapped: nr + apart as i32,
+            refcount: [1, nr - 1, nr, total, total + 1, total + nr][refs as usize],
+            expected_refs: [total, total + 1, total + nr][expected as usize],
+            per_page: per_page > 0,
             shared_bit: bit > 0,
             maybe_mapped_shared: maybe > 0,
+            partially_mapped: partial > 0,
             swapcache: swap > 0,
             anon: kind == Kind::Anon,
-            ..counts([16, 17, 32, total][large as usize])
+            order,
+            ..counts([nr, nr + 1, 2 * nr, total][large as usize])
         };
         desk.rig.env.kernel.borrow_mut().insert(pfn(n), kernel);
         desk.ask_later(Asking {
@@ -312,7 +326,7 @@ impl Question {
             page: (who > 0).then_some(AskingPage {
                 mm: 6 + who,
                 mm_id: [1, 4, 6, 9][id as usize],
-                index: 3,
+                index: 3 + index as u32,
                 anon_exclusive: exclusive > 0,
             }),
             ..asking([Asker::WpPte, Asker::Split, Asker::ProtNuma][asker as usize])
@@ -335,15 +349,15 @@ fn answers_that_are_kept_are_those_that_are_worked_out() {
         (seed >> 33) % n
     };
     let mut folio = 2;
-    for _ in 0..4000 {
-        let question = Question(VALUES.map(&mut next));
-        // Each one that differs in one number: after it was asked, the answers to the first are kept.
+    for _ in 0..3000 {
+        let case = Case(VALUES.map(&mut next));
+        // Each one that differs in one number: when it is asked, the answers to the first are kept.
         for (at, values) in VALUES.into_iter().enumerate() {
             for value in 0..values {
-                let mut other = question;
+                let mut other = case;
                 other.0[at] = value;
                 twins.both(|desk| {
-                    question.ask(desk, folio);
+                    case.ask(desk, folio);
                     other.ask(desk, folio + 1);
                 });
                 folio += 2;
@@ -368,4 +382,15 @@ fn answers_that_are_kept_are_counted_when_they_are_read() {
     desk.flush();
     desk.flush();
     assert_eq!(desk.of(Asker::ProtNuma, "mm"), [3, 0, 0, 0]);
+    // What was not counted yet is forgotten, too.
+    desk.ask_later(asking(Asker::ProtNuma));
+    let Desk {
+        asked, asks, kept, ..
+    } = &mut desk;
+    AskedTable { asked, asks, kept }.reset();
+    desk.flush();
+    assert_eq!(desk.of(Asker::ProtNuma, "mm"), [0; 4]);
+    assert_eq!(desk.calls(Asker::ProtNuma), [0; 3]);
+    desk.ask(asking(Asker::ProtNuma));
+    assert_eq!(desk.of(Asker::ProtNuma, "mm"), [1, 0, 0, 0]);
 }
