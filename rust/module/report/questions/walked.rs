@@ -28,12 +28,13 @@ use crate::{
         Spread,
         CHANGES,
         FIGURES, //
-    }, //
+    },
+    procwalk, //
 };
 
-/// `name: value` with the error, in kB.
-fn versus(m: &SeqFile, name: &str, as_it_is: i64, other: &str, value: i64) {
-    let error = value.saturating_sub(as_it_is);
+/// `name: value` with the error against what is right, in kB.
+fn versus(m: &SeqFile, name: &str, right: i64, other: &str, value: i64) {
+    let error = value.saturating_sub(right);
     seq_print!(m, "{name}_{other}_kb: {value}\n");
     seq_print!(m, "{name}_{other}_error_kb: {error:+}\n");
 }
@@ -66,9 +67,15 @@ pub(super) fn statistics(m: &SeqFile, facts: &Facts) {
         ),
     ] {
         seq_print!(m, "{name}_kb: {as_it_is}\n");
-        let one = as_it_is.saturating_add(kb(more));
-        versus(m, name, as_it_is, "one_mapcount", one);
-        versus(m, name, as_it_is, "regardless", kb(all as i64));
+        let one = if procwalk::has_page_mapcounts() {
+            as_it_is.saturating_add(kb(more))
+        } else {
+            // It has one for a folio.
+            as_it_is
+        };
+        let mapped = one.saturating_sub(kb(more));
+        versus(m, name, mapped, "one_mapcount", one);
+        versus(m, name, mapped, "regardless", kb(all as i64));
     }
     // A folio as large as a PMD is the same for both: nothing else counts those.
     let huge = figure(Figure::AnonHuge);
