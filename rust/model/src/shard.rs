@@ -23,6 +23,7 @@ use crate::{
     Tables, //
 };
 
+mod again;
 mod apply;
 mod asking;
 mod check;

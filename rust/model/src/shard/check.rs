@@ -241,21 +241,9 @@ impl Shard<'_> {
         kernel: &'k mut KernelCounts,
     ) -> Option<&'k KernelCounts> {
         let entry = self.entry(e).ok()?;
-        // Most calls are in the same grace period as the one before.
         if !entry.is_mapped() || !env.gp_elapsed(entry.cookie) {
             return None;
         }
-        self.check_quiet(e, env, kernel)
-    }
-
-    /// Does the rest of it, once a grace period has passed.
-    fn check_quiet<'k>(
-        &mut self,
-        e: u32,
-        env: &impl Env,
-        kernel: &'k mut KernelCounts,
-    ) -> Option<&'k KernelCounts> {
-        let entry = self.entry(e).ok()?;
         if !(calm(entry, env) || self.unconcerned_by_any(e, env, WINDOW_SCAN).ok()?) {
             return None;
         }
