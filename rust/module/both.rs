@@ -15,6 +15,11 @@ use kernel::{
     new_spinlock,
     prelude::*,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
         Arc,
         Mutex,
         SpinLock, //
@@ -198,6 +203,8 @@ pub(crate) struct Both {
     found: SpinLock<Found>,
     #[pin]
     results: Mutex<Results>,
+    /// Both have looked for the same: what one has nothing of, the other should not have either.
+    alike: Atomic<bool>,
 }
 
 /// A folio to be compared.
@@ -230,6 +237,7 @@ impl Both {
                     round: Totals::default(),
                 }),
                 results <- new_mutex!(Results::default()),
+                alike: Atomic::new(true),
             } ? Error))
         })
     }
@@ -243,6 +251,13 @@ impl Both {
     pub(crate) fn totals(&self) -> (Totals, Totals) {
         let results = self.results.lock();
         (results.last, results.all)
+    }
+
+    /// Says whether both have looked for the same: not from the beginning of the scan of one to the end of
+    /// that of the other, nor when either has not come to its end.
+    pub(crate) fn set_alike(&self, alike: bool) {
+        // ORDERING: Pairs with the acquire in `look()`: what the scans found is there before.
+        self.alike.store(alike, Release);
     }
 
     /// Forgets what was found.
@@ -288,14 +303,9 @@ impl Both {
             both: self,
         };
         let _running = self.running.lock();
-        let before = {
-            let mut found = self.found.lock();
-            found.round = Totals::default();
-            found.nr
-        };
+        self.found.lock().round = Totals::default();
         let result = pair.compare_all(go_on);
         let mut found = self.found.lock();
-        let differences = found.nr - before;
         found.round.rounds = 1;
         let round = found.round;
         drop(found);
@@ -303,8 +313,11 @@ impl Both {
         results.last = round;
         results.all.add(&round);
         drop(results);
-        if differences != 0 {
-            pr_warn!("{differences} folios differ between both backends: see the file both\n");
+        if round.differences != 0 {
+            pr_warn!(
+                "{} folios differ between both backends: see the file both\n",
+                round.differences
+            );
         }
         result
     }
@@ -447,8 +460,12 @@ impl Pair<'_> {
                 if !stopped && wanted.seqs != Some(difference.seqs()) {
                     return Look::Again(Some(difference.seqs()));
                 }
-                // Memory of a device that drivers map as anonymous is only counted by the first.
-                if difference.first.is_none() && is_device(wanted.pfn) {
+                // Memory of a device that drivers map as anonymous is only counted by the first. What one found
+                // is not held against the other, which has not looked: that began before it was found.
+                let alone = difference.first.is_none() || difference.second.is_none();
+                if difference.first.is_none() && is_device(wanted.pfn)
+                    || alone && !self.both.alike.load(Acquire)
+                {
                     self.both.found.lock().round.skip(TwinSkip::Absent);
                     return Look::Done;
                 }

@@ -62,6 +62,7 @@ pub(crate) fn bound(mem_kb: u64) -> Result<usize> {
 }
 
 struct State {
+    /// Those of the first shadow; without them tracking is off.
     hooks: Option<Hooks>,
     /// Those of the second shadow, if there is one.
     second: Option<Hooks>,
@@ -69,6 +70,15 @@ struct State {
     missed: u64,
     /// What the present hooks had missed at the last reset.
     missed_before: u64,
+}
+
+impl State {
+    /// Returns what the present hooks have missed.
+    fn missed_now(&self) -> u64 {
+        let hooks = [&self.hooks, &self.second];
+        let missed = hooks.into_iter().flatten().map(Hooks::missed);
+        missed.fold(0, u64::saturating_add)
+    }
 }
 
 /// The switch.
@@ -85,6 +95,9 @@ pub(crate) struct Session {
     both: Both,
     #[pin]
     second_scan: Scan,
+    /// Held by the one that scans, for the first and for the second.
+    #[pin]
+    scanning: Mutex<()>,
     /// Scan when tracking is switched on.
     scans: bool,
 }
@@ -114,6 +127,7 @@ impl Session {
             scan <- Scan::new(),
             both <- Both::new(second),
             second_scan <- Scan::new(),
+            scanning <- new_mutex!(()),
             scans,
         } ? Error)
     }
@@ -138,17 +152,22 @@ impl Session {
         &self.both
     }
 
-    /// Looks once more for what is mapped and not tracked.
+    /// Looks once more for what is mapped and not tracked. Waits for another one that does.
     ///
     /// # Errors
     ///
     /// See [`Scan::run`].
     pub(crate) fn rescan(&self) -> Result {
-        self.scan.run(&self.tracker)?;
-        match self.both.second() {
-            Some(second) => self.second_scan.run(second),
-            None => Ok(()),
-        }
+        let _scanning = self.scanning.lock();
+        let Some(second) = self.both.second() else {
+            return self.scan.run(&self.tracker);
+        };
+        self.both.set_alike(false);
+        let first = self.scan.run(&self.tracker);
+        // If the first has ended early, this one will, too; what it was told until then counts.
+        let result = first.and(self.second_scan.run(second));
+        self.both.set_alike(result.is_ok());
+        result
     }
 
     /// Switches tracking on, and scans. May take seconds: it waits for other tasks.
@@ -215,11 +234,13 @@ impl Session {
         let second = second.map(Hooks::place).transpose()?;
         self.scan.restart();
         self.second_scan.restart();
+        self.both.set_alike(true);
         self.trackers().for_each(|tracker| tracker.begin_session());
         let missed = Atomic::new(0u64);
         quiesce::while_stopped(&|| {
             self.trackers().for_each(|tracker| tracker.set_armed(true));
-            missed.store(hooks.missed(), Relaxed);
+            let others = second.as_ref().map_or(0, Hooks::missed);
+            missed.store(hooks.missed().saturating_add(others), Relaxed);
         })?;
         Ok((hooks, second, missed.load(Relaxed)))
     }
@@ -227,12 +248,12 @@ impl Session {
     /// Switches tracking off and drops the shadow; statistics stay.
     pub(crate) fn disable(&self) {
         let mut state = self.state.lock();
-        let Some(hooks) = state.hooks.take() else {
+        if state.hooks.is_none() {
             return;
-        };
-        let second = state.second.take();
+        }
         self.trackers().for_each(|tracker| tracker.set_armed(false));
-        let missed = hooks.missed().saturating_sub(state.missed_before);
+        let missed = state.missed_now().saturating_sub(state.missed_before);
+        let hooks = (state.hooks.take(), state.second.take());
         state.missed = state.missed.saturating_add(missed);
         state.missed_before = 0;
         // From here on the shadow would be out of date: nobody shall read it.
@@ -240,7 +261,7 @@ impl Session {
             tracker.table.detach(&tracker.env());
         }
         // Waits for running handlers.
-        drop((hooks, second));
+        drop(hooks);
         for tracker in self.trackers() {
             tracker.windows.clear();
             tracker.crosscheck.clear();
@@ -257,8 +278,7 @@ impl Session {
         check::reset();
         class::reset();
         operation::reset();
-        let missed = state.hooks.as_ref().map_or(0, |hooks| hooks.missed());
-        state.missed_before = missed;
+        state.missed_before = state.missed_now();
         state.missed = 0;
     }
 
@@ -275,10 +295,8 @@ impl Session {
     /// Returns how many rare calls the kernel admits it did not report.
     pub(crate) fn missed(&self) -> u64 {
         let state = self.state.lock();
-        let now = state.hooks.as_ref().map_or(0, |hooks| hooks.missed());
-        state
-            .missed
-            .saturating_add(now.saturating_sub(state.missed_before))
+        let now = state.missed_now().saturating_sub(state.missed_before);
+        state.missed.saturating_add(now)
     }
 }
 
