@@ -92,15 +92,22 @@ impl Coverage {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINTR` if a signal is pending.
+    /// `ENOMEM`; `EINTR` if a signal is pending; `ENODEV` if tracking is off, or is switched off meanwhile.
     pub(crate) fn take(tracker: &Tracker) -> Result<Self> {
+        let session = tracker.session();
         let mut coverage = Self {
             list: KVVec::with_capacity(MAX_LIST, GFP_KERNEL)?,
             ..Self::default()
         };
+        // What there was nothing to be looked up in says nothing.
+        let goes_on = || {
+            let goes_on = tracker.armed() && tracker.session() == session;
+            goes_on.then_some(()).ok_or(ENODEV)
+        };
         for mm in &MmStruct::all()? {
-            coverage.walk(tracker, mm)?;
+            coverage.walk(tracker, mm, &goes_on)?;
         }
+        goes_on()?;
         Ok(coverage)
     }
 
@@ -111,12 +118,13 @@ impl Coverage {
         lost.unwrap_or(0) + self.unknown > 0
     }
 
-    fn walk(&mut self, tracker: &Tracker, mm: &MmStruct) -> Result {
+    fn walk(&mut self, tracker: &Tracker, mm: &MmStruct, goes_on: &dyn Fn() -> Result) -> Result {
         let Some(mm) = mm.users() else { return Ok(()) };
         self.mms += 1;
         let mut next = Some(0);
         while let Some(addr) = next {
             pause()?;
+            goes_on()?;
             let guard = mm.read_lock_killable()?;
             let start = now_ns();
             next = self.walk_some(tracker, &guard, addr);

@@ -244,7 +244,7 @@ impl Scan {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EINTR`.
+    /// See [`Coverage::take`].
     pub(crate) fn look(&self, tracker: &Tracker) -> Result {
         let coverage = Coverage::take(tracker)?;
         *self.coverage.lock() = Some(coverage);
