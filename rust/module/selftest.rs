@@ -352,6 +352,7 @@ fn look(
                 "mappings are of folios that are not tracked",
             ),
             (audit.not_in_page_table, "mappings of the shadow are gone"),
+            (audit.wrong_vmas, "records have other VMAs"),
             (tally.mismatches, "folios have other counters"),
         ] {
             if nr != 0 {
