@@ -285,20 +285,22 @@ impl Windows {
         room.then_some(window)
     }
 
-    /// Closes a window; nothing if somebody else does.
-    pub(crate) fn close(&self, window: &Window) {
+    /// Closes a window; returns false, and does nothing, if somebody else does.
+    pub(crate) fn close(&self, window: &Window) -> bool {
         // Who takes it out of the first bucket has closed it.
         let mut ours = None;
         self.for_each_bucket_of(window, |bucket| {
             let taken = bucket.take(window.ticket);
             ours.get_or_insert(taken);
         });
-        if ours == Some(true) {
+        let ours = ours == Some(true);
+        if ours {
             if let Some(bucket) = self.bucket(window.task) {
                 bucket.of_tasks.fetch_sub(1, Relaxed);
             }
             self.shared.nr.fetch_sub(1, Relaxed);
         }
+        ours
     }
 
     /// Returns what `f` returns for the first window of `task` for which that is something.
@@ -358,8 +360,9 @@ impl Windows {
     /// A task has one window at a time, so when it opens another none may be open.
     pub(crate) fn take_stale(&self, task: usize) -> Option<Window> {
         let stale = self.of_task(task, |w| Some(*w))?;
-        self.close(&stale);
-        self.shared.abnormal.fetch_add(1, Relaxed);
+        if self.close(&stale) {
+            self.shared.abnormal.fetch_add(1, Relaxed);
+        }
         Some(stale)
     }
 
