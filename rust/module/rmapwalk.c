@@ -141,8 +141,13 @@ static int visit_vmas(struct folio *folio, struct fmi_rmap_visitor *v)
 	return folio_test_anon(folio) ? anon_vmas(folio, v) : file_vmas(folio, v);
 }
 
-/* The folio that a page belongs to, also one of device memory, with a reference. */
-static struct folio *folio_get_at(unsigned long pfn)
+/**
+ * fmi_folio_get - find the folio that a page belongs to, and take a reference
+ * @pfn: any page frame number, also of memory of a device
+ *
+ * Return: NULL if there is no such page, or it is free.
+ */
+struct folio *fmi_folio_get(unsigned long pfn)
 {
 	struct page *page = pfn_to_online_page(pfn);
 	struct dev_pagemap *pgmap = NULL;
@@ -192,7 +197,7 @@ int fmi_rmap_vmas(unsigned long pfn, unsigned int order,
 		  struct fmi_rmap_vmas *vmas)
 {
 	struct counting c = { .v.visit = count_vma, .v.tries = ANON_VMA_TRIES };
-	struct folio *folio = folio_get_at(pfn);
+	struct folio *folio = fmi_folio_get(pfn);
 	int ret;
 
 	memset(vmas, 0, sizeof(*vmas));
@@ -259,7 +264,7 @@ int fmi_rmap_mms(unsigned long pfn, struct mm_struct **mms, size_t room,
 		.v.visit = collect_mm, .v.tries = ANON_VMA_FEW,
 		.mms = mms, .room = room,
 	};
-	struct folio *folio = folio_get_at(pfn);
+	struct folio *folio = fmi_folio_get(pfn);
 	int ret = -EAGAIN;
 
 	*found = 0;

@@ -5,6 +5,7 @@
 
 #include <linux/types.h>
 
+struct folio;
 struct mm_struct;
 
 /**
@@ -19,6 +20,7 @@ struct fmi_rmap_vmas {
 	bool anon;
 };
 
+struct folio *fmi_folio_get(unsigned long pfn);
 int fmi_rmap_vmas(unsigned long pfn, unsigned int order,
 		  struct fmi_rmap_vmas *vmas);
 int fmi_rmap_mms(unsigned long pfn, struct mm_struct **mms, size_t room,

@@ -3,11 +3,11 @@
  * What a folio is, and where a VMA maps it: fills struct fmi_site, see shims.h.
  */
 #include <linux/hugetlb.h>
-#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include "compat.h"
 #include "hugetlb.h"
+#include "rmapwalk.h"
 #include "shims.h"
 
 /* The type of a folio of FMI_CLASS_TRACK. */
@@ -251,22 +251,14 @@ bool fmi_pfn_to_folio(unsigned long pfn, unsigned long *head_pfn,
 		      unsigned int *order, unsigned int *class,
 		      unsigned int *kind)
 {
-	struct page *page = pfn_to_online_page(pfn);
-	struct folio *folio;
-	bool same;
+	struct folio *folio = fmi_folio_get(pfn);
 
-	if (!page)
+	if (!folio)
 		return false;
-	folio = page_folio(page);
-	if (!folio_try_get(folio))
-		return false;
-	same = page_folio(page) == folio;
-	if (same) {
-		*head_pfn = folio_pfn(folio);
-		*order = folio_order(folio);
-		*class = folio_class(folio);
-		*kind = folio_kind(folio);
-	}
+	*head_pfn = folio_pfn(folio);
+	*order = folio_order(folio);
+	*class = folio_class(folio);
+	*kind = folio_kind(folio);
 	folio_put(folio);
-	return same;
+	return true;
 }
