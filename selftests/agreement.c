@@ -265,19 +265,14 @@ static long long sum_of_pair(const char *table, const char *pair, const char *co
 	return sum;
 }
 
-/* All three tables of a moment at which nothing else was evaluated. */
-static void load_tables(void)
+/* All three tables; was nothing else evaluated meanwhile? */
+static bool load_tables(void)
 {
-	for (int i = 0; i < 50; i++) {
-		load("disagreement", text);
-		load("disagreement_orders", orders);
-		load("disagreement_operations", operations);
-		load("disagreement", again);
-		if (same_tables(next_line(text), next_line(again)))
-			return;
-		msleep(100);
-	}
-	fmi_fail("the tables do not stand still");
+	load("disagreement", text);
+	load("disagreement_orders", orders);
+	load("disagreement_operations", operations);
+	load("disagreement", again);
+	return same_tables(next_line(text), next_line(again));
 }
 
 static void tables_have_the_same_sums(struct fmi_scene *s)
@@ -292,7 +287,7 @@ static void tables_have_the_same_sums(struct fmi_scene *s)
 	s_check(s, "some of everything");
 	s_exit(s, 1);
 	s_check(s, "child alone");
-	load_tables();
+	fmi_wait_until(load_tables(), "the tables to stand still");
 	for (const char *line = next_line(text); *line; line = next_line(line)) {
 		char definition[64], question[64], pair[160];
 		long long wrong = cell(text, line, "false_yes") + cell(text, line, "false_no");

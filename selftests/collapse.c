@@ -208,12 +208,15 @@ static void khugepaged(struct fmi_scene *s, unsigned int order, unsigned long pa
 		       const char *what)
 {
 	thp_khugepaged(true);
-	for (int i = 0; i < 600 && s_pages_of_order(s, order) < pages; i++) {
+	while (s_pages_of_order(s, order) < pages) {
+		fmi_waits_for("the daemon: %lu pages of order %u, not %lu", pages, order,
+			      s_pages_of_order(s, order));
 		msleep(50);
 		/* What a file's collapse unmaps comes back by a fault. */
 		if (s->kind != FMI_ANON)
 			p_read(1, s->va, 1);
 	}
+	fmi_goes_on();
 	thp_quiet();
 	fmi_eq(s_pages_of_order(s, order), pages, what);
 	s_check_found(s, what);

@@ -272,13 +272,14 @@ static void numa_balances(struct fmi_scene *s)
 		p = own_folio(s, MAP_SHARED, fd);
 	}
 	fmi_assert(write_text(file, "1") > 0, "cannot switch NUMA balancing on");
-	for (double end = now_seconds() + 60; now_seconds() < end && !nr_judged(site);) {
+	while (!nr_judged(site)) {
+		fmi_waits_for("NUMA balancing to ask: %s", site);
 		for (int n = 0; n < 1000; n++)
 			for (unsigned long i = 0; i < s->nr; i++)
 				((volatile char *)p)[i * pgsz]++;
 	}
+	fmi_goes_on();
 	write_text(file, old);
-	fmi_assert(nr_judged(site) > 0, "%s was never asked", site);
 	fmi_eq(value(site, "mm", DIFFER), 0, "mm differs");
 }
 

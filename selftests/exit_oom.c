@@ -10,12 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "fmi_ksft.h"
 #include "fmi_life.h"
+#include "fmi_storm.h"
 #include "fmi_util.h"
 
 #ifndef SYS_process_mrelease
@@ -128,8 +130,10 @@ static void __attribute__((noreturn)) be_a_victim(struct victim *v)
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED, "mmap");
 	if (!pthread_create(&other, NULL, populate_forever, v))
 		child = fork();
-	if (child == 0)
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		populate_forever(v);
+	}
 	for (;;) {
 		/* Forks while the other thread goes on; the children exit at once. */
 		pid_t pid = fork();
@@ -145,7 +149,6 @@ static void killed_at_any_moment(struct fmi_scene *s)
 {
 	int rounds = fmi_test_all() ? 300 : 25;
 	struct victim v = { .arena = s->arena };
-	long long before = fmi_stat("tracked_folios");
 	volatile int *running = mmap(NULL, pgsz, PROT_READ | PROT_WRITE,
 				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -161,6 +164,8 @@ static void killed_at_any_moment(struct fmi_scene *s)
 		fmi_assert(pid >= 0, "fork: %s", strerror(errno));
 		if (pid == 0) {
 			setpgid(0, 0);
+			/* The end of the case is not that of this group. */
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			be_a_victim(&v);
 		}
 		setpgid(pid, pid);
@@ -174,8 +179,7 @@ static void killed_at_any_moment(struct fmi_scene *s)
 			;
 	}
 	thp_never();
-	s_wait_tracked(before, "all are gone");
-	fmi_audit("all");
+	storm_left_nothing();
 }
 
 static void cgroup_limit(unsigned long bytes)
@@ -202,7 +206,6 @@ static long do_eat(unsigned long va, unsigned long len, unsigned long c, unsigne
 static void oom_kill(struct fmi_scene *s)
 {
 	unsigned long len = 8 * pmd_size;
-	long long before = fmi_stat("tracked_folios");
 
 	cgroup_make();
 	s_populate(s);
@@ -222,14 +225,13 @@ static void oom_kill(struct fmi_scene *s)
 	s_check(s, "the other one was killed");
 	s_exit(s, 1);
 	s_gone(s, "both gone");
-	s_wait_tracked(before, "both gone");
+	storm_left_nothing();
 }
 
 /* With memory.oom.group all of them are killed, whoever asked for the memory. */
 static void oom_kill_of_a_group(struct fmi_scene *s)
 {
 	unsigned long len = 8 * pmd_size;
-	long long before = fmi_stat("tracked_folios");
 
 	cgroup_make();
 	s_populate(s);
@@ -254,7 +256,7 @@ static void oom_kill_of_a_group(struct fmi_scene *s)
 	s_check(s, "the others were killed");
 	s_exit(s, 1);
 	s_gone(s, "all gone");
-	s_wait_tracked(before, "all gone");
+	storm_left_nothing();
 }
 
 static const struct fmi_test tests[] = {

@@ -32,6 +32,8 @@
 #define MOST 100000
 
 static const char *const faults[] = { "failslab", "fail_page_alloc" };
+/* Open before anything fails: opening them allocates. -1: not in this kernel. */
+static int probability[ARRAY_SIZE(faults)];
 
 static char text[1 << 16];
 
@@ -43,11 +45,20 @@ static void set(const char *fault, const char *name, const char *value)
 	fmi_assert(write_text(path, value) > 0, "cannot write %s to %s", value, path);
 }
 
-/* Nothing fails any more. */
+static void open_faults(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+		snprintf(text, sizeof(text), DEBUGFS "%s/probability", faults[i]);
+		probability[i] = open(text, O_WRONLY | O_CLOEXEC);
+	}
+}
+
+/* Nothing fails any more. Needs no memory. */
 static void end_faults(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
-		set(faults[i], "probability", "0");
+		fmi_assert(probability[i] < 0 || write(probability[i], "0", 1) == 1,
+			   "%s goes on: %s", faults[i], strerror(errno));
 }
 
 static void keep_an_fprobe(void)
@@ -69,11 +80,10 @@ static void drop_the_fprobe(void)
 /* Allocations of any kind and size may fail. */
 static void begin_faults(void)
 {
+	end_faults();
 	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
-		snprintf(text, sizeof(text), DEBUGFS "%s/probability", faults[i]);
-		if (access(text, F_OK))
+		if (probability[i] < 0)
 			fmi_skip("no %s in this kernel", faults[i]);
-		set(faults[i], "probability", "0");
 		set(faults[i], "ignore-gfp-wait", "N");
 		set(faults[i], "task-filter", "N");
 		set(faults[i], "space", "0");
@@ -400,8 +410,9 @@ static void __attribute__((noreturn)) busy(struct fmi_scene *s)
 	}
 }
 
-static void fails_everywhere(struct fmi_scene *s, const char *fault, const char *interval)
+static void fails_everywhere(struct fmi_scene *s, size_t which, const char *interval)
 {
+	const char *fault = faults[which];
 	static const char *const reads[] = {
 		"stats", "folios", "disagreement", "examples", "preview",
 	};
@@ -420,7 +431,7 @@ static void fails_everywhere(struct fmi_scene *s, const char *fault, const char 
 	set(fault, "interval", interval);
 	snprintf(text, sizeof(text), "%d", TIMES);
 	set(fault, "times", text);
-	set(fault, "probability", "100");
+	fmi_assert(write(probability[which], "100", 3) == 3, "%s: %s", fault, strerror(errno));
 	end = now_seconds() + 30;
 	for (unsigned int i = 0; now_seconds() < end; i++) {
 		int rets[] = {
@@ -460,8 +471,8 @@ static void memory_fails_everywhere(struct fmi_scene *s)
 {
 	ready();
 	/* Primes: an operation is not hit at the same place always. */
-	fails_everywhere(s, "failslab", "211");
-	fails_everywhere(s, "fail_page_alloc", "61");
+	fails_everywhere(s, 0, "211");
+	fails_everywhere(s, 1, "61");
 	is_exact(s);
 }
 
@@ -482,8 +493,12 @@ static const struct fmi_test tests[] = {
 
 int main(int argc, char **argv)
 {
-	int status = fmi_run(argc, argv, tests, ARRAY_SIZE(tests));
+	int status;
 
+	open_faults();
+	status = fmi_run(argc, argv, tests, ARRAY_SIZE(tests));
+	/* A case that was ended has not. */
+	end_faults();
 	drop_the_fprobe();
 	return status;
 }

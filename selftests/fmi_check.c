@@ -339,19 +339,15 @@ static const char *any_report(const struct fmi_expect *e)
 
 static const char *report_of(const struct fmi_expect *e)
 {
+	const char *report;
 	char text[64];
 
 	/* "deferred" only means that calls were in flight a moment ago. */
-	for (int i = 0; i < 250; i++) {
-		const char *report = any_report(e);
-
-		if (!report || !text_find(report, "compare", text, sizeof(text)) ||
-		    strcmp(text, "deferred"))
-			return report;
-		msleep(20);
-	}
-	differs("compare stays 'deferred' for 5 s");
-	return fmi_report_pfn(e->pfn);
+	fmi_wait_until(!(report = any_report(e)) ||
+		       !text_find(report, "compare", text, sizeof(text)) ||
+		       strcmp(text, "deferred"),
+		       "the comparison of pfn %lu, which is deferred", e->pfn);
+	return report;
 }
 
 void ex_check_gone(const struct fmi_expect *e, const char *what)

@@ -52,6 +52,25 @@ void fmi_skip(const char *fmt, ...);
 __attribute__((format(printf, 1, 2)))
 void fmi_note(const char *fmt, ...);
 
+/*
+ * Nothing has a limit of its own but the case as a whole, which is for what would never end: how
+ * long things take says nothing. If that limit ends the case, this is what it was waiting for.
+ */
+__attribute__((format(printf, 1, 2)))
+void fmi_waits_for(const char *fmt, ...);
+/* It has come. */
+void fmi_goes_on(void);
+
+/* Waits until a condition holds. Needs fmi_util.h. */
+#define fmi_wait_until(cond, ...)					\
+	do {								\
+		while (!(cond)) {					\
+			fmi_waits_for(__VA_ARGS__);			\
+			msleep(20);					\
+		}							\
+		fmi_goes_on();						\
+	} while (0)
+
 #define fmi_fail(...) fmi_fail_at(__FILE__, __LINE__, __VA_ARGS__)
 
 #define fmi_assert(cond, ...)						\

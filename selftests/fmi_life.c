@@ -278,10 +278,3 @@ void s_learn(struct fmi_scene *s)
 			ex_learn(&s->e, who);
 	}
 }
-
-void s_wait_tracked(long long want, const char *what)
-{
-	if (!fmi_wait_stat("tracked_folios", want))
-		fmi_fail("%s: %lld folios are tracked, %lld were before", what,
-			 fmi_stat("tracked_folios"), want);
-}

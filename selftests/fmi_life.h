@@ -58,7 +58,5 @@ unsigned long s_pages_of_order(struct fmi_scene *s, unsigned int order);
 void s_gone(struct fmi_scene *s, const char *what);
 /* The same folio, and what pagemap shows of it now. */
 void s_learn(struct fmi_scene *s);
-/* Waits until `stats` says that this many folios are tracked. */
-void s_wait_tracked(long long want, const char *what);
 
 #endif

@@ -16,11 +16,19 @@
 #include "fmi_thp.h"
 #include "fmi_util.h"
 
-#define CASE_SECONDS 120
+/* What takes longer will never end: nothing else may depend on these. See scripts/test, too. */
+#define CASE_SECONDS 600
 #define LONG_SECONDS 3600
 
-static char *skip_reason; /* shared with the case */
-static int nr_done, nr_failed, nr_skipped;
+/* What the case tells; shared with it. */
+static struct told {
+	char skip[256];		/* why it is skipped */
+	char waits[768];	/* what it waits for */
+} outside, *told = &outside;
+
+static int nr_done, nr_failed, nr_skipped, nr_hung;
+static volatile pid_t running;
+static volatile sig_atomic_t hung;
 const struct fmi_test *fmi_case;
 
 bool fmi_test_all(void)
@@ -68,9 +76,23 @@ void fmi_skip(const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(skip_reason, 256, fmt, args);
+	vsnprintf(told->skip, sizeof(told->skip), fmt, args);
 	va_end(args);
 	_exit(KSFT_SKIP);
+}
+
+void fmi_waits_for(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(told->waits, sizeof(told->waits), fmt, args);
+	va_end(args);
+}
+
+void fmi_goes_on(void)
+{
+	told->waits[0] = '\0';
 }
 
 /*
@@ -100,28 +122,14 @@ static void restore_and_die(int sig)
 	raise(sig);
 }
 
-/* Lost folios, but for what tasks have forked that were being forked when hooks were placed. */
-static long long lost_by_error(void)
-{
-	long long lost = fmi_stat("lost");
-
-	if (fmi_stat("blind_calls"))
-		lost -= fmi_stat("lost_window");
-	return lost;
-}
-
 static void nothing_lost_by_error(long long before)
 {
-	static char stats[1 << 16];
-	long long lost = lost_by_error();
-	char *save;
+	const char *stats = fmi_stats();
+	long long lost = stats_lost_by_error(stats);
 
 	if (lost <= before)
 		return;
-	fmi_read("stats", stats, sizeof(stats));
-	for (char *line = strtok_r(stats, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
-		if (!strncmp(line, "lost_", 5) && !strstr(line, ": 0"))
-			fmi_note("%s", line);
+	stats_say_lost(stats);
 	fmi_fail("lost: %lld, before: %lld", lost, before);
 }
 
@@ -131,6 +139,27 @@ static unsigned int slowness(void)
 	const char *slow = getenv("FMI_SLOW");
 
 	return slow && atoi(slow) > 1 ? (unsigned int)atoi(slow) : 1;
+}
+
+/* Where one case hangs, all of them may; the program has failed anyway. */
+static unsigned int time_limit(const struct fmi_test *test)
+{
+	unsigned int seconds = test->on & LONG ? LONG_SECONDS : CASE_SECONDS;
+
+	return seconds * slowness() / (nr_hung ? 5 : 1);
+}
+
+static void end_group(int sig)
+{
+	(void)sig;
+	kill(0, SIGKILL);
+}
+
+static void end_case(int sig)
+{
+	(void)sig;
+	hung = 1;
+	kill(-running, SIGKILL);
 }
 
 static void __attribute__((noreturn))
@@ -144,8 +173,10 @@ run_case(const struct fmi_test *test, enum fmi_kind kind, unsigned int order)
 
 	setpgid(0, 0);
 	signal(SIGINT, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	alarm((test->on & LONG ? LONG_SECONDS : CASE_SECONDS) * slowness());
+	signal(SIGALRM, SIG_DFL);
+	/* Nobody else would end the group if the parent were killed. */
+	signal(SIGTERM, end_group);
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (!(test->on & LONG)) {
 		/* On one CPU the kernel's per-CPU batches hold no surprises. */
 		CPU_ZERO(&first);
@@ -157,7 +188,7 @@ run_case(const struct fmi_test *test, enum fmi_kind kind, unsigned int order)
 		module_ready();
 		for (size_t i = 0; i < ARRAY_SIZE(must_stay); i++)
 			before[i] = fmi_stat(must_stay[i]);
-		lost = lost_by_error();
+		lost = stats_lost_by_error(fmi_stats());
 	}
 	fmi_case = test;
 	test->fn(&scene);
@@ -177,39 +208,75 @@ static void result(const char *name, int status)
 		printf("ok %d %s\n", nr_done, name);
 	} else if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_SKIP) {
 		nr_skipped++;
-		printf("ok %d %s # SKIP %s\n", nr_done, name, skip_reason);
+		printf("ok %d %s # SKIP %s\n", nr_done, name, told->skip);
 	} else {
 		nr_failed++;
-		if (WIFSIGNALED(status))
-			printf("# ended by %s\n", WTERMSIG(status) == SIGALRM ?
-			       "the time limit" : strsignal(WTERMSIG(status)));
+		if (WIFSIGNALED(status) && !hung)
+			printf("# ended by %s\n", strsignal(WTERMSIG(status)));
 		printf("not ok %d %s\n", nr_done, name);
 	}
 	fflush(stdout);
+}
+
+/* Here and not in the case: it may have a use for the timer, and be unable to end itself. */
+static int run_to_the_end(const struct fmi_test *test, enum fmi_kind kind, unsigned int order)
+{
+	unsigned int seconds = time_limit(test);
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (pid == 0)
+		run_case(test, kind, order);
+	setpgid(pid, pid);
+	running = pid;
+	hung = 0;
+	alarm(pid > 0 ? seconds : 0);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
+		perror("# fork");
+		exit(KSFT_FAIL);
+	}
+	alarm(0);
+	kill(-pid, SIGKILL);
+	if (WIFEXITED(status))
+		hung = 0;
+	if (hung) {
+		nr_hung++;
+		fmi_note("ended by the time limit of %u s%s%s", seconds,
+			 *told->waits ? ", waiting for " : "", told->waits);
+	}
+	return status;
+}
+
+/* What a process leaves goes when its memory does, which may take a while, too. */
+static bool nothing_left(unsigned int seconds)
+{
+	double end = now_seconds() + seconds;
+
+	while (!fmi_nothing_left()) {
+		if (now_seconds() > end) {
+			nr_hung++;
+			return false;
+		}
+		msleep(20);
+	}
+	return true;
 }
 
 static void one(const struct fmi_test *test, enum fmi_kind kind, unsigned int order,
 		const char *name)
 {
 	int status;
-	pid_t pid;
 
 	fflush(stdout);
-	*skip_reason = '\0';
-	pid = fork();
-	if (pid == 0)
-		run_case(test, kind, order);
-	setpgid(pid, pid);
-	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
-		perror("# fork");
-		exit(KSFT_FAIL);
-	}
-	kill(-pid, SIGKILL);
+	memset(told, 0, sizeof(*told));
+	status = run_to_the_end(test, kind, order);
 	/* Their memory goes before the next case begins. */
 	while (waitpid(-1, NULL, 0) > 0)
 		;
 	thp_quiet();
-	if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_PASS && !fmi_nothing_left()) {
+	if (WIFEXITED(status) && WEXITSTATUS(status) == KSFT_PASS &&
+	    !nothing_left(time_limit(test))) {
 		printf("# records of processes that are gone\n");
 		status = W_EXITCODE(KSFT_FAIL, 0);
 	}
@@ -262,12 +329,15 @@ static int all(const struct fmi_test *tests, size_t nr, const char *only, bool r
 int fmi_run(int argc, char **argv, const struct fmi_test *tests, size_t nr)
 {
 	const char *only = argc > 1 ? argv[1] : NULL;
+	void *shared;
 	int plan;
 
 	fmi_util_init();
-	skip_reason = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (skip_reason == MAP_FAILED)
+	shared = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	if (shared == MAP_FAILED)
 		return KSFT_FAIL;
+	told = shared;
 	printf("KTAP version 1\n");
 	if (geteuid() != 0) {
 		printf("1..0 # SKIP not root\n");
@@ -279,6 +349,7 @@ int fmi_run(int argc, char **argv, const struct fmi_test *tests, size_t nr)
 	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
 	signal(SIGINT, restore_and_die);
 	signal(SIGTERM, restore_and_die);
+	signal(SIGALRM, end_case);
 	plan = all(tests, nr, only, false);
 	printf("1..%d\n", plan);
 	all(tests, nr, only, true);

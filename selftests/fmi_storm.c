@@ -401,13 +401,13 @@ static bool is_owed(size_t i)
 	       (!op->possible || op->possible());
 }
 
-bool storm_complete(void)
+const char *storm_owed(void)
 {
 	for (size_t i = 0; i < nr_ops(); i++) {
 		if (is_owed(i))
-			return false;
+			return op_at(i)->name;
 	}
-	return true;
+	return NULL;
 }
 
 void storm_coverage(bool complete)
@@ -427,22 +427,21 @@ void storm_coverage(bool complete)
 	}
 }
 
+static bool all_paused(void)
+{
+	if (control->broken[0])
+		fmi_fail("a process of the storm gave up: %s", control->broken);
+	return flag(&control->paused) == flag(&control->alive);
+}
+
 void storm_pause(void)
 {
 	thp_never();
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
-	for (int i = 0; i < 12000; i++) {
-		if (control->broken[0])
-			fmi_fail("a process of the storm gave up: %s", control->broken);
-		if (flag(&control->paused) == flag(&control->alive)) {
-			if (with_system)
-				storm_system_stop();
-			return;
-		}
-		msleep(10);
-	}
-	fmi_fail("the storm does not stop: %d of %d threads", flag(&control->paused),
-		 flag(&control->alive));
+	fmi_wait_until(all_paused(), "the storm to stop: %d of %d threads have",
+		       flag(&control->paused), flag(&control->alive));
+	if (with_system)
+		storm_system_stop();
 }
 
 void storm_resume(void)
@@ -462,12 +461,15 @@ void storm_end(void)
 
 	__atomic_store_n(&control->quit, 1, __ATOMIC_RELEASE);
 	for (size_t i = 0; i < nr_started; i++) {
+		fmi_waits_for("process %d of the storm (%s) to end", started[i].pid,
+			      started[i].name);
 		while (waitpid(started[i].pid, &status, 0) < 0 && errno == EINTR)
 			;
 		fmi_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0,
 			   "process %d of the storm (%s) ended with status 0x%x", started[i].pid,
 			   started[i].name, status);
 	}
+	fmi_goes_on();
 	fmi_assert(!control->broken[0], "a process of the storm gave up: %s", control->broken);
 	for (size_t i = 0; before && i < nr_ops(); i++)
 		before[i] += control->done[i];

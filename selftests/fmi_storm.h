@@ -16,16 +16,14 @@ void storm_start(struct fmi_scene *s, int families);
 void storm_start_all(struct fmi_scene *s, int families, unsigned int seed);
 /* FMI_SEED, or one from the clock. */
 unsigned int storm_seed(void);
-/* Stops them: all are alive, none does anything. Fails the case if that takes too long. */
+/* Stops them: all are alive, none does anything. */
 void storm_pause(void);
 /* Goes on after a pause. */
 void storm_resume(void);
 /* Ends all of them and waits until they are gone. */
 void storm_end(void);
-/* Afterwards no folio may be left over; those of other programs are none of it. */
+/* Waits until no folio is left over; those of other programs are none of it. */
 void storm_left_nothing(void);
-/* Nothing is lost but what tasks forked that were being forked when the hooks were placed. */
-void storm_lost_nothing(void);
 /* Operations so far. */
 unsigned long storm_ops(void);
 /*
@@ -33,8 +31,8 @@ unsigned long storm_ops(void);
  * called before the first case.
  */
 void storm_add_up(void);
-/* Was each operation done that this machine can do? */
-bool storm_complete(void);
+/* An operation that this machine can do and that was not done yet, or NULL. */
+const char *storm_owed(void);
 /* Prints how often each was done; fails the case if all must have been and one was not. */
 void storm_coverage(bool complete);
 

@@ -132,24 +132,70 @@ long long fmi_stat(const char *name)
 	return text_value(report, name);
 }
 
-bool fmi_tracepoints(void)
+const char *fmi_stats(void)
 {
 	static char stats[1 << 16];
+	int ret = fmi_read("stats", stats, sizeof(stats));
+
+	fmi_assert(ret > 0, "cannot read stats: %s", strerror(-ret));
+	return stats;
+}
+
+long long fmi_excused(long long lost_window, long long blind_calls, long long moves_unseen)
+{
+	return blind_calls > 0 || lost_window < moves_unseen ? lost_window : moves_unseen;
+}
+
+/* Of what windows have lost in a text of `stats`. */
+static long long excused_in(const char *stats)
+{
+	return fmi_excused(text_value(stats, "lost_window"), text_value(stats, "blind_calls"),
+			   text_value(stats, "moves_unseen"));
+}
+
+long long stats_lost_by_error(const char *stats)
+{
+	return text_value(stats, "lost") - excused_in(stats);
+}
+
+void stats_say_lost(const char *stats)
+{
+	for (const char *line = stats; (line = strstr(line, "\nlost_")); line++) {
+		if (atoll(line + strcspn(line, " ")))
+			fmi_note("%.*s", (int)strcspn(line + 1, "\n"), line + 1);
+	}
+}
+
+void fmi_lost_nothing(void)
+{
+	const char *stats = fmi_stats();
+
+	if (stats_lost_by_error(stats)) {
+		stats_say_lost(stats);
+		fmi_fail("lost: %lld, of which %lld may be: %lld blind calls, %lld moves unseen",
+			 text_value(stats, "lost"), excused_in(stats),
+			 text_value(stats, "blind_calls"), text_value(stats, "moves_unseen"));
+	}
+	if (text_value(stats, "lost"))
+		fmi_note("%lld calls of tasks that were being forked, %lld UFFDIO_MOVE: "
+			 "%lld folios lost", text_value(stats, "blind_calls"),
+			 text_value(stats, "moves_unseen"), text_value(stats, "lost"));
+}
+
+bool fmi_tracepoints(void)
+{
 	char backend[32] = "";
 
-	fmi_assert(fmi_read("stats", stats, sizeof(stats)) > 0, "cannot read stats");
-	return text_find(stats, "backend", backend, sizeof(backend)) &&
+	return text_find(fmi_stats(), "backend", backend, sizeof(backend)) &&
 	       !strcmp(backend, "tracepoints");
 }
 
 bool fmi_wait_stat(const char *name, long long want)
 {
-	for (int i = 0; i < 500; i++) {
-		if (fmi_stat(name) == want)
-			return true;
-		msleep(20);
-	}
-	return false;
+	long long now;
+
+	fmi_wait_until((now = fmi_stat(name)) == want, "%s to be %lld, not %lld", name, want, now);
+	return true;
 }
 
 static const char *read_report(const char *target)
@@ -275,8 +321,8 @@ void fmi_both_equal(const char *when)
 
 long long fmi_covered(void)
 {
-	long long blind = fmi_stat("blind_calls");
-	long long found, tracked, lost;
+	long long found, tracked, lost = 0;
+	const char *stats;
 	int ret = fmi_write("scan", "coverage");
 
 	fmi_assert(ret > 0, "no look at the coverage: %s", strerror(-ret));
@@ -284,11 +330,18 @@ long long fmi_covered(void)
 	fmi_assert(ret > 0, "scan cannot be read: %s", strerror(-ret));
 	found = text_value(report, "coverage_found");
 	tracked = text_value(report, "coverage_tracked");
-	lost = blind ? text_value(report, "coverage_window") : 0;
-	fmi_assert(tracked + lost == found, "%lld of %lld tracked, %lld blind calls:\n%s", tracked,
-		   found, blind, report);
-	if (blind)
-		fmi_note("%lld of %lld are tracked, %lld blind calls", tracked, found, blind);
+	/* Read after that: why something was lost is known before it is. */
+	stats = fmi_stats();
+	if (excused_in(stats) && excused_in(stats) == text_value(stats, "lost_window"))
+		lost = text_value(report, "coverage_window");
+	fmi_assert(tracked + lost == found,
+		   "%lld of %lld tracked, %lld blind calls, %lld moves unseen, %lld lost:\n%s",
+		   tracked, found, text_value(stats, "blind_calls"),
+		   text_value(stats, "moves_unseen"), text_value(stats, "lost_window"), report);
+	if (lost)
+		fmi_note("%lld of %lld are tracked, %lld blind calls, %lld moves unseen", tracked,
+			 found, text_value(stats, "blind_calls"),
+			 text_value(stats, "moves_unseen"));
 	return tracked;
 }
 
@@ -296,18 +349,12 @@ bool fmi_nothing_left(void)
 {
 	char left[32];
 
-	for (int i = 0; i < 500; i++) {
-		/* Nothing is left of a case that has switched tracking off. */
-		if (fmi_write("audit", "all") <= 0)
-			return true;
-		if (fmi_read("audit", report, sizeof(report)) <= 0 ||
-		    !text_find(report, "records_without_process", left, sizeof(left)))
-			return false;
-		if (!strcmp(left, "0"))
-			return true;
-		msleep(20);
-	}
-	return false;
+	/* Nothing is left of a case that has switched tracking off. */
+	if (fmi_write("audit", "all") <= 0)
+		return true;
+	return fmi_read("audit", report, sizeof(report)) > 0 &&
+	       text_find(report, "records_without_process", left, sizeof(left)) &&
+	       !strcmp(left, "0");
 }
 
 static bool read_at(int fd, void *buf, size_t size, unsigned long offset)

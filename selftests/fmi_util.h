@@ -31,9 +31,21 @@ bool text_find(const char *text, const char *name, char *value, size_t size);
 
 /* One value of the `stats` file. */
 long long fmi_stat(const char *name);
+/* All of it, in a static buffer: values that are compared are of one text, unless all is quiet. */
+const char *fmi_stats(void);
+/*
+ * How many of the folios that windows have lost may be: all if tasks are blind that were being
+ * forked when hooks were placed; else one for each UFFDIO_MOVE that was under way then.
+ */
+long long fmi_excused(long long lost_window, long long blind_calls, long long moves_unseen);
+/* Folios that were lost, but for those; and a line of diagnosis for each reason. */
+long long stats_lost_by_error(const char *stats);
+void stats_say_lost(const char *stats);
+/* Fails the case if any was since the last reset. May be called while a storm blows. */
+void fmi_lost_nothing(void);
 /* Do events come from the kernel's tracepoints, so that all large folios are tracked? */
 bool fmi_tracepoints(void);
-/* Waits until a value of `stats` is this one; false after 10 s. */
+/* Waits until a value of `stats` is this one, and returns true. */
 bool fmi_wait_stat(const char *name, long long want);
 
 /* The report of one folio, in a static buffer; by_va returns NULL and errno. */
@@ -55,11 +67,10 @@ void fmi_both_equal(const char *when);
 void fmi_second_complete(const char *both, const char *when, long long in_flight);
 /*
  * Fails the case unless everything that an independent walk finds mapped is tracked, but for what
- * tasks forked that were in the middle of a fork themselves when the hooks were placed. Returns how
- * much is tracked.
+ * may be lost, see fmi_excused(). Returns how much is tracked. May be called while a storm blows.
  */
 long long fmi_covered(void);
-/* Is every record of the shadow one of a process that still is? Waits for those that exit. */
+/* Is every record of the shadow one of a process that still is? Those that exit take a while. */
 bool fmi_nothing_left(void);
 
 /* Page table entries from /proc/PID/pagemap: 0 if not present, else the pfn. */

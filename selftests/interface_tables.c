@@ -97,11 +97,18 @@ static void filter_selects_disagreeing(struct fmi_scene *s)
 	fmi_assert(line_has(s->e.pfn, "first_page:mapped"), "the same without the filter");
 }
 
+static char whole[1 << 20], part[1 << 20];
+
+static bool same_twice(int *len)
+{
+	*len = fmi_read("folios", whole, sizeof(whole));
+	return fmi_read("folios", part, sizeof(part)) == *len && !strcmp(whole, part);
+}
+
 /* Many folios, read in pieces of every size: the same lines as in one go. */
 static void folios_is_seekable(struct fmi_scene *s)
 {
 	static const size_t pieces[] = { 1, 7, 100, 511, 4096, 5000 };
-	static char whole[1 << 20], part[1 << 20];
 	const unsigned long many = 200;
 	int fd, len;
 
@@ -112,17 +119,7 @@ static void folios_is_seekable(struct fmi_scene *s)
 		p_write(1, s->va + i * s->size, 1);
 	thp_never();
 	/* Let the time in `draining` of others pass: the same read twice. */
-	len = 0;
-	for (int i = 0; i < 100; i++) {
-		int again;
-
-		len = fmi_read("folios", whole, sizeof(whole));
-		again = fmi_read("folios", part, sizeof(part));
-		if (len == again && !strcmp(whole, part))
-			break;
-		fmi_assert(i < 99, "two reads differ");
-		msleep(50);
-	}
+	fmi_wait_until(same_twice(&len), "two reads of folios that are the same, %d bytes", len);
 	fmi_assert(lines(whole) > (int)many, "%d lines", lines(whole));
 	fd = open(FMI_DIR "folios", O_RDONLY | O_CLOEXEC);
 	fmi_assert(fd >= 0, "open: %s", strerror(errno));

@@ -66,7 +66,7 @@ static void settled(void)
 	fmi_eq(fmi_stat("inconsistent"), 0, "inconsistent");
 	fmi_assert(fmi_stat("windows_missed") <= fmi_stat("blind_calls"), "windows_missed: %lld",
 		   fmi_stat("windows_missed"));
-	storm_lost_nothing();
+	fmi_lost_nothing();
 	fmi_eq(fmi_stat("missed"), 0, "missed");
 }
 
@@ -125,7 +125,7 @@ static void enable_and_disable_under_a_storm(struct fmi_scene *s)
 		fmi_eq(fmi_stat("tracked_folios"), 0, "tracked_folios while disabled");
 		fmi_assert(fmi_write("enable", "1") > 0, "enable");
 		/* That has scanned. */
-		storm_lost_nothing();
+		fmi_lost_nothing();
 		msleep((unsigned int)rand_r(&seed) % 100);
 		no_splats();
 	}

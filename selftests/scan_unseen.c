@@ -78,7 +78,9 @@ static void barrier_reached(const struct barrier *b)
 	struct pollfd fd = { .fd = b->uffd, .events = POLLIN };
 	struct uffd_msg msg;
 
-	fmi_assert(poll(&fd, 1, 60000) == 1, "nobody waits at the page");
+	fmi_waits_for("somebody to touch the page");
+	fmi_assert(poll(&fd, 1, -1) == 1, "poll: %s", strerror(errno));
+	fmi_goes_on();
 	fmi_assert(read(b->uffd, &msg, sizeof(msg)) == sizeof(msg), "no fault: %s",
 		   strerror(errno));
 	fmi_eq(msg.event, UFFD_EVENT_PAGEFAULT, "event");

@@ -11,6 +11,9 @@
 
 static char text[1 << 18];
 
+/* What is left over, and a line of what is not. */
+static char left[512], other[256];
+
 /*
  * While sizes are switched on, other programs get large folios, too (a shell's heap). Those are
  * not left over: every mapper lives. Returns how many records such a folio has, 0 if it is not one.
@@ -30,54 +33,45 @@ static int records_of_others(unsigned long pfn)
 		nr++;
 	}
 	if (nr)
-		fmi_note("mapped by others: pfn %lu%.*s", pfn,
+		snprintf(other, sizeof(other), "pfn %lu%.*s", pfn,
 			 (int)strcspn(strstr(report, "\nmapper: ") + 1, "\n") + 1,
 			 strstr(report, "\nmapper: "));
 	return nr;
 }
 
-void storm_left_nothing(void)
+/* Is all that is tracked mapped by others? Those come and go meanwhile. */
+static bool only_others(void)
 {
 	long long folios = 0, records = 0;
+	const char *stats;
 
-	if (!fmi_wait_stat("tracked_folios", 0)) {
-		fmi_assert(fmi_read("folios", text, sizeof(text)) > 0, "cannot read folios");
-		/* Behind the header, each line begins with the pfn. */
-		for (const char *line = strchr(text, '\n'); line && line[1];
-		     line = strchr(line + 1, '\n')) {
-			int nr = records_of_others(strtoul(line + 1, NULL, 10));
+	other[0] = '\0';
+	fmi_assert(fmi_read("folios", text, sizeof(text)) > 0, "cannot read folios");
+	/* Behind the header, each line begins with the pfn. */
+	for (const char *line = strchr(text, '\n'); line && line[1];
+	     line = strchr(line + 1, '\n')) {
+		int nr = records_of_others(strtoul(line + 1, NULL, 10));
 
-			if (!nr)
-				fmi_fail("left over: %.*s", (int)strcspn(line + 1, "\n"), line + 1);
-			folios++;
-			records += nr;
+		if (!nr) {
+			snprintf(left, sizeof(left), "%.*s", (int)strcspn(line + 1, "\n"),
+				 line + 1);
+			return false;
 		}
+		folios++;
+		records += nr;
 	}
-	fmi_eq(fmi_stat("tracked_folios"), folios, "tracked_folios");
-	fmi_eq(fmi_stat("records"), records, "records");
+	stats = fmi_stats();
+	snprintf(left, sizeof(left), "%lld tracked folios, %lld records; of others: %lld, %lld",
+		 text_value(stats, "tracked_folios"), text_value(stats, "records"), folios,
+		 records);
+	return text_value(stats, "tracked_folios") == folios &&
+	       text_value(stats, "records") == records;
+}
+
+void storm_left_nothing(void)
+{
+	fmi_wait_until(only_others(), "what is left over to go: %s", left);
+	if (*other)
+		fmi_note("mapped by others: %s", other);
 	fmi_audit("all");
-}
-
-/* Says of each reason for which folios are lost how many were. */
-static void say_why(void)
-{
-	fmi_assert(fmi_read("stats", text, sizeof(text)) > 0, "cannot read stats");
-	for (const char *line = text; (line = strstr(line, "\nlost_")); line++)
-		if (atoll(strchr(line, ' ')))
-			fmi_note("%.*s", (int)strcspn(line + 1, "\n"), line + 1);
-}
-
-void storm_lost_nothing(void)
-{
-	long long blind = fmi_stat("blind_calls");
-	long long lost = 0;
-
-	if (blind)
-		lost = fmi_stat("lost_window");
-	if (fmi_stat("lost") != lost)
-		say_why();
-	fmi_eq(fmi_stat("lost"), lost, "lost");
-	if (blind)
-		fmi_note("%lld calls of tasks that were being forked: %lld folios lost", blind,
-			 lost);
 }

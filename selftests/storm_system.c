@@ -200,6 +200,7 @@ static void __attribute__((noreturn)) hog(const struct storm_worker *w, unsigned
 static bool op_oom(struct storm_worker *w)
 {
 	const unsigned long limit = 16 * pmd_size;
+	bool ended = false;
 	char text[32];
 	int status;
 	pid_t pid;
@@ -216,13 +217,22 @@ static bool op_oom(struct storm_worker *w)
 		hog(w, 3 * limit, storm_rnd(w, 2));
 	if (pid < 0)
 		return false;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	/* It may have much to swap: nobody waits for that. */
+	while (!ended && waitpid(pid, &status, WNOHANG) != pid) {
+		ended = storm_stopping();
+		if (!ended)
+			msleep(5);
+	}
+	if (ended) {
+		kill(pid, SIGKILL);
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	}
 	/* Its child is in the same cgroup; it ends as well, or is ended here. */
 	write_text(CGROUP "/cgroup.kill", "1");
-	for (int i = 0; i < 500 && rmdir(CGROUP); i++)
+	while (rmdir(CGROUP) && errno == EBUSY)
 		msleep(10);
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+	return !ended && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
 #define RECLAIM "/sys/fs/cgroup/memory.reclaim"

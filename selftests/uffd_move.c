@@ -192,14 +192,16 @@ static void shared_with_a_child(struct fmi_scene *s)
 
 static void a_pinned_folio(struct fmi_scene *s)
 {
+	int err;
+
 	ready(s, 1);
 	p_uring_pin(1, s->va, pgsz);
 	fmi_eq(move(target(s), s->va, s->size), EBUSY, "UFFDIO_MOVE of a pinned folio");
 	s_check(s, "refused while it is pinned");
 	p_unpin(1);
 	/* The ring is freed by a worker. */
-	for (int i = 0; i < 100 && move(target(s), s->va, s->size); i++)
-		msleep(20);
+	fmi_wait_until(!(err = move(target(s), s->va, s->size)), "the folio to be unpinned: %s",
+		       strerror(err));
 	moved(s, target(s), s->va, s->size);
 	s_check(s, "moved");
 }
