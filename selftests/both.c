@@ -5,16 +5,19 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "fmi_ksft.h"
 #include "fmi_life.h"
+#include "fmi_scan.h"
 #include "fmi_storm.h"
 #include "fmi_swap.h"
 #include "fmi_uffd.h"
@@ -319,6 +322,122 @@ static void is_found(struct fmi_scene *s, const char *fault)
 	fmi_eq(fmi_stat("both_differences"), 1, "both_differences");
 }
 
+/* Of a folio that one still has, and the other has no more, which is mapped by nobody. */
+static void a_folio_that_is_gone(struct fmi_scene *s)
+{
+	unsigned long head;
+	char want[64];
+
+	ready();
+	module_needs_faults();
+	module_plant("fault_drop", 0);
+	module_plant("fault_drop_second", 0);
+	fmi_assert(fmi_write("enable", "0") > 0 && fmi_write("enable", "1") > 0, "enable anew");
+	begin(s);
+	folio_order(pagemap_pfn(p_pid(1), s->va), &head);
+	module_plant("fault_drop_second", 1);
+	p_munmap(1, s->va, s->size);
+	module_plant("fault_drop_second", 0);
+	fmi_eq(compare("differences"), 1, "differences");
+	snprintf(want, sizeof(want), " pfn=%lu ", head);
+	fmi_assert(strstr(text, want) && strstr(text, " place=folio ") &&
+		   strstr(text, " total=0/"), "no%sin\n%s", want, text);
+	fmi_eq(compare("differences"), 0, "the same again");
+	fmi_assert(fmi_write("enable", "0") > 0 && fmi_write("reset", "1") > 0, "reset");
+}
+
+/* What was found is forgotten while a comparison is under way. */
+static void a_reset_while_it_compares(struct fmi_scene *s)
+{
+	ready();
+	module_needs_faults();
+	begin(s);
+	p_madvise(1, s_page(s, 0), pgsz, MADV_DONTNEED);
+	for (int i = 0; i < 6; i++) {
+		int status;
+		pid_t pid;
+
+		fmi_assert(fmi_write("enable", "0") > 0 && fmi_write("enable", "1") > 0, "enable");
+		module_plant("fault_drop_second", 1);
+		p_madvise(1, s_page(s, 1 + (unsigned long)i), pgsz, MADV_DONTNEED);
+		module_plant("fault_drop_second", 0);
+		fmi_eq(compare("differences"), 1, "differences");
+		pid = fork();
+		fmi_assert(pid >= 0, "fork: %s", strerror(errno));
+		if (!pid) {
+			msleep(1 + (unsigned int)i);
+			_exit(fmi_write("reset", "1") <= 0);
+		}
+		compare("differences");
+		fmi_assert(waitpid(pid, &status, 0) == pid && !status, "reset: %d", status);
+		fmi_eq(compare("differences"), 0, "differences");
+	}
+	fmi_assert(fmi_write("enable", "0") > 0 && fmi_write("reset", "1") > 0, "reset");
+}
+
+/* What only one of them has looked for so far is no difference. */
+static void compared_while_it_is_scanned(struct fmi_scene *s)
+{
+	int compared = 0;
+
+	begin(s);
+	scan_takes_longer(2);
+	scan_takes_longer(3);
+	for (int i = 0; i < 5; i++) {
+		pid_t pid;
+
+		fmi_assert(fmi_write("enable", "0") > 0, "disable");
+		pid = fork();
+		fmi_assert(pid >= 0, "fork: %s", strerror(errno));
+		if (!pid)
+			_exit(fmi_write("enable", "1") <= 0);
+		while (!waitpid(pid, NULL, WNOHANG)) {
+			int ret = fmi_write("both", "compare");
+
+			fmi_assert(ret > 0 || ret == -ENODEV, "compare: %s", strerror(-ret));
+			compared += ret > 0;
+		}
+		equal("scanned by both");
+	}
+	fmi_note("%d comparisons meanwhile", compared);
+	fmi_assert(compared > 0, "none was made meanwhile");
+	fmi_eq(text_value(text, "all_differences"), 0, "all differences");
+	is_compared(1, s->va, "at the end");
+}
+
+/* A signal ends the scan of the first, and with it that of the second. */
+static void an_interrupted_scan(struct fmi_scene *s)
+{
+	int nr = 0;
+
+	begin(s);
+	scan_takes_longer(2);
+	scan_takes_longer(3);
+	for (int i = 0; i < 12; i++) {
+		pid_t pid;
+
+		fmi_assert(fmi_write("enable", "0") > 0, "disable");
+		pid = fork();
+		fmi_assert(pid >= 0, "fork: %s", strerror(errno));
+		if (!pid)
+			_exit(fmi_write("enable", "1") <= 0);
+		while (!waitpid(pid, NULL, WNOHANG)) {
+			fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "cannot read scan");
+			if (strstr(text, "state: scanning\n") && text_value(text, "mms_done") > i)
+				kill(pid, SIGKILL);
+		}
+		fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "cannot read scan");
+		nr += !!strstr(text, "state: interrupted\n");
+		fmi_eq(compare("differences"), 0, "differences after it");
+		fmi_eq(compare("differences"), 0, "differences, once more");
+	}
+	fmi_note("%d of 12 scans were interrupted", nr);
+	fmi_assert(nr > 0, "no scan was interrupted");
+	fmi_assert(fmi_write("scan", "1") > 0, "scan");
+	is_compared(1, s->va, "scanned");
+	fmi_eq(text_value(text, "all_differences"), 0, "all differences");
+}
+
 static void a_call_that_the_second_missed(struct fmi_scene *s)
 {
 	is_found(s, "fault_drop_second");
@@ -452,6 +571,14 @@ static const struct fmi_test tests[] = {
 	  ON_ANON | NO_MODULE | FEW_SIZES | NOT_ORDER1 },
 	{ "a_call_that_the_first_missed", a_call_that_the_first_missed,
 	  ON_ANON | NO_MODULE | ORDER4_ONLY },
+	{ "a_folio_that_is_gone", a_folio_that_is_gone,
+	  (ON_ANON | ON_SHMEM) | NO_MODULE | ORDER4_ONLY },
+	{ "a_reset_while_it_compares", a_reset_while_it_compares,
+	  ON_ANON | NO_MODULE | ORDER4_ONLY },
+	{ "compared_while_it_is_scanned", compared_while_it_is_scanned,
+	  (ON_ANON | ON_SHMEM) | NO_MODULE | ORDER4_ONLY | LONG },
+	{ "an_interrupted_scan", an_interrupted_scan,
+	  (ON_ANON | ON_SHMEM) | NO_MODULE | ORDER4_ONLY | LONG },
 	{ "leaves_one_backend", leaves_one_backend, ON_ONCE | NO_MODULE },
 };
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "fmi_scan.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "fmi_ksft.h"
+#include "fmi_proc.h"
 #include "fmi_scene.h"
 #include "fmi_util.h"
 
@@ -35,4 +38,26 @@ void scan_mapped_before(struct fmi_scene *s)
 {
 	scan_switch("0");
 	s_populate_unchecked(s);
+}
+
+/* A page table for each PMD. */
+static long do_map_tables(unsigned long len, unsigned long a, unsigned long b, unsigned long c)
+{
+	volatile char *mem = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)a;
+	(void)b;
+	(void)c;
+	if (mem == MAP_FAILED)
+		return -errno;
+	madvise((void *)mem, len, MADV_NOHUGEPAGE);
+	for (unsigned long at = 0; at < len; at += pmd_size)
+		(void)mem[at];
+	return 0;
+}
+
+void scan_takes_longer(int who)
+{
+	p_start(who);
+	fmi_eq(p_call(who, do_map_tables, 1024 * pmd_size, 0, 0, 0), 0, "mmap");
 }

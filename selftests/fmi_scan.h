@@ -15,5 +15,7 @@ long long scan_number(const char *name);
 void scan_ended(const char *want);
 /* Actor 1 maps the folio of the scene whole, and tracking is off. */
 void scan_mapped_before(struct fmi_scene *s);
+/* Starts an actor that maps so many page tables that a scan of them takes a while. */
+void scan_takes_longer(int who);
 
 #endif

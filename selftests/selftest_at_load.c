@@ -230,6 +230,29 @@ static void every_blind_hook_is_refused(struct fmi_scene *s)
 	fmi_eq(passed, unreached, "blind hooks that were not found");
 }
 
+/* The hooks see the calls, and the shadow is not told: what it knows is not what is mapped. */
+static void a_wrong_shadow_is_refused(struct fmi_scene *s)
+{
+	static const char *const dropped[] = {
+		"fault_drop=1", "fault_drop=3", "fault_drop_walk=1",
+	};
+
+	(void)s;
+	load_anew("selftest=0");
+	module_needs_faults();
+	for (size_t i = 0; i < ARRAY_SIZE(dropped); i++) {
+		/* Nothing is looked for where tracepoints tell. */
+		if (strstr(dropped[i], "walk") && module_uses_tracepoints())
+			continue;
+		unload();
+		fmi_eq(load_file(dropped[i]), -EOPNOTSUPP, dropped[i]);
+		fmi_assert(!module_loaded(), "%s: refused, and loaded", dropped[i]);
+		no_process("fmi_selftest");
+		load_anew("selftest=0");
+	}
+	unload();
+}
+
 static const struct fmi_test tests[] = {
 	{ "passes_and_leaves_no_trace", passes_and_leaves_no_trace, ON_ONCE | NO_MODULE | LONG },
 	{ "with_tracking_from_the_start", with_tracking_from_the_start,
@@ -238,6 +261,7 @@ static const struct fmi_test tests[] = {
 	{ "not_run_without_proc", not_run_without_proc, ON_ONCE | NO_MODULE | LONG },
 	{ "every_blind_hook_is_refused", every_blind_hook_is_refused,
 	  ON_ONCE | NO_MODULE | LONG },
+	{ "a_wrong_shadow_is_refused", a_wrong_shadow_is_refused, ON_ONCE | NO_MODULE | LONG },
 };
 
 int main(int argc, char **argv)
