@@ -320,13 +320,6 @@ impl Table {
         }
     }
 
-    /// Brings the evaluations that are kept into the tables, shard by shard.
-    pub(crate) fn flush_tables(&self) {
-        for shard in &self.shards {
-            Self::lock(shard, Step::Flush).tables.tables().flush();
-        }
-    }
-
     /// Has evaluations that are kept told as if nobody had been told of them.
     pub(crate) fn tell_anew(&self) {
         for shard in &self.shards {
@@ -334,12 +327,14 @@ impl Table {
         }
     }
 
-    /// Calls `f` with the tables of each shard, under its spinlock. They are as they were when
-    /// [`Table::flush_tables`] was last called, or later.
-    #[cfg_attr(fmi_measure, track_caller)]
+    /// Calls `f` with the tables of each shard, under its spinlock. The evaluations that are kept are in
+    /// them: without those a folio may have become right that had not become wrong.
     pub(crate) fn for_each_table(&self, mut f: impl FnMut(&Tables<'_>)) {
         for shard in &self.shards {
-            f(&Self::lock(shard, Step::Shard).tables.tables());
+            let mut slot = Self::lock(shard, Step::Flush);
+            let mut tables = slot.tables.tables();
+            tables.flush();
+            f(&tables);
         }
     }
 

@@ -122,7 +122,6 @@ pub(super) fn sums(
 ) -> Result<KVVec<Cell>> {
     let mut sums = KVVec::from_elem(Cell::default(), NR_PAIRS, GFP_KERNEL)?;
     let max_order = tracker.table.geometry().max_order;
-    tracker.table.flush_tables();
     tracker.table.for_each_table(|tables| {
         for kind in TABLE_KIND {
             for order in (0..=max_order).filter(|order| wanted(kind, *order)) {
@@ -185,7 +184,6 @@ impl Table<Control> for DisagreementOrders {
 
     fn header(control: &Control, m: &SeqFile) {
         settle(control.tracker(), true);
-        control.tracker().table.flush_tables();
         seq_print!(m, "definition\tquestion\ttype\torder\t{CELL_COLUMNS}\n");
     }
 
@@ -236,7 +234,6 @@ impl Table<Control> for DisagreementOperations {
 
     fn header(control: &Control, m: &SeqFile) {
         settle(control.tracker(), true);
-        control.tracker().table.flush_tables();
         seq_print!(
             m,
             "definition\tquestion\toperation\tevaluated\twrong\tepisodes\tsince_ns\n"
