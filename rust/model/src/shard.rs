@@ -395,10 +395,11 @@ impl Shard<'_> {
         (end < self.nr_slots().0).then_some(end)
     }
 
-    /// Returns the position of the next entry in use from a position on, in whatever state.
-    pub fn next_entry(&self, from: u32) -> Option<u32> {
+    /// Returns the position of the first entry in use between two positions, in whatever state it is.
+    /// `end` is the one behind the last: who holds a lock looks at some of them at a time, used or not.
+    pub fn next_entry(&self, from: u32, end: u32) -> Option<u32> {
         let rest = self.entries.get(index(from)..)?;
-        (from..u32::MAX)
+        (from..end)
             .zip(rest)
             .find(|(_, entry)| entry.state != State::Unused)
             .map(|(e, _)| e)

@@ -102,12 +102,10 @@ impl<'a> Tracked<'a> {
             loop {
                 list.clear();
                 let next = tracker.table.with_shard(i, |shard| {
-                    for _ in 0..CHUNK {
-                        let entry = shard.next_entry(from)?;
-                        from = entry.checked_add(1)?;
-                        // hugetlb has statistics of its own.
-                        let counts =
-                            |view: &FolioView| view.total > 0 && view.kind != Kind::Hugetlb;
+                    let end = shard.nr_slots().0.min(from + CHUNK as u32);
+                    // hugetlb has statistics of its own.
+                    let counts = |view: &FolioView| view.total > 0 && view.kind != Kind::Hugetlb;
+                    for entry in from..end {
                         if let Some(view) = shard.view(entry).filter(counts) {
                             // Under the lock the last remove cannot pass: the folio stays.
                             let counts = env.kernel_of(view.pfn, view.order);
@@ -117,7 +115,9 @@ impl<'a> Tracked<'a> {
                             let _ = list.push(folio, GFP_NOWAIT);
                         }
                     }
-                    Some(())
+                    let more = end == from + CHUNK as u32;
+                    from = end;
+                    more.then_some(())
                 });
                 for (pfn, mapped, would, counts) in &list {
                     match counts {

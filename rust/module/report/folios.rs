@@ -101,6 +101,9 @@ pub(crate) struct Folios;
 
 const SHARD_SHIFT: u32 = 32;
 
+/// Positions looked at under one hold of the lock of a shard.
+const STEP: u32 = 64;
+
 fn split(position: u64) -> (usize, u32) {
     ((position >> SHARD_SHIFT) as usize, position as u32)
 }
@@ -144,20 +147,24 @@ impl Table<Control> for Folios {
         let filter = *control.filter.lock();
         let (mut shard, mut from) = split(position);
         loop {
+            let end = from.saturating_add(STEP);
             let found = control.tracker().table.with_shard(shard, |shard| {
-                while let Some(entry) = shard.next_entry(from) {
-                    if row(shard, entry, &filter).is_some() {
-                        return Some(entry);
-                    }
-                    from = entry.checked_add(1)?;
-                }
-                None
+                let used = |from: &u32| shard.next_entry(*from, end);
+                let next = |entry: &u32| shard.next_entry(entry.saturating_add(1), end);
+                let found = core::iter::successors(used(&from), next)
+                    .find(|entry| row(shard, *entry, &filter).is_some());
+                (found, end < shard.nr_slots().0)
             })?;
-            if let Some(entry) = found.flatten() {
-                return Some((shard as u64) << SHARD_SHIFT | u64::from(entry));
+            match found {
+                Some((Some(entry), _)) => {
+                    return Some((shard as u64) << SHARD_SHIFT | u64::from(entry));
+                }
+                Some((None, true)) => from = end,
+                Some((None, false)) | None => {
+                    shard += 1;
+                    from = 0;
+                }
             }
-            shard += 1;
-            from = 0;
         }
     }
 

@@ -234,7 +234,7 @@ fn tell(w: &mut World, nonsense: &Nonsense) {
             shard.view_with_kernel(*entry, env);
             shard.pages_pte(*entry, *page, &mut [1; 3]);
             shard.record_pages(*entry, 1, *base, &mut [1; 3]);
-            shard.next_entry(*entry);
+            shard.next_entry(*entry, *page);
             shard.record_at(*page);
             shard.nr_slots();
             shard.compare(*entry, env);
@@ -264,7 +264,7 @@ fn run(size: Size, orders: &[u8], steps: &[(Nonsense, Option<Deed>)]) {
     let pfns: Vec<u64> = w.rig.with(|shard, _| {
         let mut pfns = Vec::new();
         let mut from = 0;
-        while let Some(e) = shard.next_entry(from) {
+        while let Some(e) = shard.next_entry(from, u32::MAX) {
             pfns.push(shard.view(e).unwrap().pfn);
             from = e + 1;
         }

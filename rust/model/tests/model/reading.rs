@@ -138,14 +138,23 @@ fn entries_and_records_are_listed() {
     let (entries, records) = rig.with(|shard, _| {
         let mut entries = Vec::new();
         let mut from = 0;
-        while let Some(e) = shard.next_entry(from) {
+        while let Some(e) = shard.next_entry(from, u32::MAX) {
             entries.push((shard.view(e).unwrap().pfn, shard.view(e).unwrap().state));
             from = e + 1;
         }
         let mut records = Vec::new();
         let (nr_entries, nr_records) = shard.nr_slots();
-        assert!((0..nr_entries).rev().all(|e| shard.next_entry(e).is_some()));
-        assert_eq!(shard.next_entry(nr_entries), None);
+        assert!((0..nr_entries)
+            .rev()
+            .all(|e| shard.next_entry(e, u32::MAX).is_some()));
+        assert_eq!(shard.next_entry(nr_entries, u32::MAX), None);
+        for from in 0..=nr_entries {
+            let next = shard.next_entry(from, u32::MAX);
+            for end in 0..=nr_entries + 1 {
+                let before = next.filter(|e| *e < end);
+                assert_eq!(shard.next_entry(from, end), before, "{from}..{end}");
+            }
+        }
         assert_eq!((nr_records..1000).find_map(|r| shard.record_at(r)), None);
         for (pfn, order, mm, base) in (0..nr_records).filter_map(|r| shard.record_at(r)) {
             assert_eq!((order, base), (4, 0x10_0000));

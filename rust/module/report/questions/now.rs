@@ -45,17 +45,11 @@ impl Now {
             let mut from = 0;
             loop {
                 let next = tracker.table.with_shard(i, |shard| {
-                    let end = from + STEP;
-                    while let Some(entry) = shard.next_entry(from) {
-                        if entry >= end {
-                            return Some(entry);
-                        }
-                        if let Some(view) = shard.view(entry) {
-                            now.add(&view);
-                        }
-                        from = entry + 1;
+                    let end = shard.nr_slots().0.min(from + STEP);
+                    for view in (from..end).filter_map(|entry| shard.view(entry)) {
+                        now.add(&view);
                     }
-                    None
+                    (end == from + STEP).then_some(end)
                 });
                 match next {
                     None => return now,
