@@ -16,9 +16,8 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
-            Release, //
+            Relaxed, //
         },
         Arc,
         Mutex,
@@ -203,7 +202,7 @@ pub(crate) struct Both {
     found: SpinLock<Found>,
     #[pin]
     results: Mutex<Results>,
-    /// Both have looked for the same: what one has nothing of, the other should not have either.
+    /// Both have looked for all that was mapped before.
     alike: Atomic<bool>,
 }
 
@@ -237,7 +236,7 @@ impl Both {
                     round: Totals::default(),
                 }),
                 results <- new_mutex!(Results::default()),
-                alike: Atomic::new(true),
+                alike: Atomic::new(false),
             } ? Error))
         })
     }
@@ -253,11 +252,17 @@ impl Both {
         (results.last, results.all)
     }
 
-    /// Says whether both have looked for the same: not from the beginning of the scan of one to the end of
-    /// that of the other, nor when either has not come to its end.
+    /// Says whether both have looked for all that was mapped before: not from the beginning of the scan of
+    /// one to the end of that of the other, nor when either has not come to its end.
     pub(crate) fn set_alike(&self, alike: bool) {
-        // ORDERING: Pairs with the acquire in `look()`: what the scans found is there before.
-        self.alike.store(alike, Release);
+        // No ordering: what a scan finds is put into a shard under its lock, after it was said that they are
+        // not alike. Who sees a folio there, under that lock, sees that, too.
+        self.alike.store(alike, Relaxed);
+    }
+
+    /// Returns whether both have looked for all that was mapped before.
+    pub(crate) fn alike(&self) -> bool {
+        self.alike.load(Relaxed)
     }
 
     /// Forgets what was found.
@@ -266,6 +271,7 @@ impl Both {
         let mut found = self.found.lock();
         found.details.truncate(0);
         found.nr = 0;
+        found.round = Totals::default();
     }
 
     /// Calls `f` with the last differences and their numbers, oldest first, without a lock.
@@ -460,12 +466,18 @@ impl Pair<'_> {
                 if !stopped && wanted.seqs != Some(difference.seqs()) {
                     return Look::Again(Some(difference.seqs()));
                 }
-                // Memory of a device that drivers map as anonymous is only counted by the first. What one found
-                // is not held against the other, which has not looked: that began before it was found.
-                let alone = difference.first.is_none() || difference.second.is_none();
-                if difference.first.is_none() && is_device(wanted.pfn)
-                    || alone && !self.both.alike.load(Acquire)
-                {
+                // Memory of a device that drivers map as anonymous is only counted by the first.
+                let mut absent = difference.first.is_none() && is_device(wanted.pfn);
+                if !self.both.alike() {
+                    // Not both were scanned: one may have found the folio, or have seen from a lower count that it was
+                    // unmapped for a moment, when the other one was only told of another mapping.
+                    absent |= match (&difference.first, &difference.second) {
+                        (Some(view), None) => view.adopted || b.has_left_out(),
+                        (None, Some(view)) => view.adopted || a.has_left_out(),
+                        _ => false,
+                    };
+                }
+                if absent {
                     self.both.found.lock().round.skip(TwinSkip::Absent);
                     return Look::Done;
                 }

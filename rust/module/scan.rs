@@ -91,6 +91,9 @@ const STOPPED: usize = 32;
 /// Entries looked at under one hold of the lock of a shard.
 const CHUNK: u32 = 256;
 
+/// Folios tried between two looks for a signal.
+const SOME: usize = 64;
+
 /// How the last scan ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -271,21 +274,22 @@ impl Scan {
         *self.coverage.lock() = None;
     }
 
-    /// Scans; waits for another one that is under way.
+    /// Scans for what was mapped before the session [`Tracker::session`]; waits for another one that is
+    /// under way.
     ///
-    /// May take seconds. Ends early when tracking is switched off.
+    /// May take seconds. Ends early when tracking is switched off, which is no error.
     ///
     /// # Errors
     ///
     /// `EINTR` if a signal is pending, `ENOMEM`. What was learned until then is tracked as far as it
     /// is complete; the rest is lost, as folios of which an MM was not seen.
-    pub(crate) fn run(&self, tracker: &Tracker) -> Result {
+    pub(crate) fn run(&self, tracker: &Tracker, session: u64) -> Result {
         let running = self.running.lock();
         self.restart();
         let walker = Walker {
             scan: self,
             tracker,
-            session: tracker.session(),
+            session,
         };
         let mut result = walker.attempt();
         for _ in 1..MAX_ATTEMPTS {
@@ -539,7 +543,10 @@ impl Walker<'_> {
             round = if wait { 0 } else { round.saturating_add(1) };
             quiesce::wait_for_calls();
             let mut busy = KVVec::with_capacity(list.len(), GFP_KERNEL)?;
-            for pfn in list.iter().copied() {
+            for (i, pfn) in list.iter().copied().enumerate() {
+                if i % SOME == 0 {
+                    pause()?;
+                }
                 let hopeless = |why| round > PATIENCE && why == Adoption::Differs;
                 if self.adopt_or_lose(pfn, hopeless) == Adoption::Busy {
                     busy.push(pfn, GFP_KERNEL)?;

@@ -156,17 +156,28 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// See [`Scan::run`].
+    /// `ENODEV` if tracking is off; see [`Scan::run`].
     pub(crate) fn rescan(&self) -> Result {
         let _scanning = self.scanning.lock();
-        let Some(second) = self.both.second() else {
-            return self.scan.run(&self.tracker);
+        // From here on it is about this session: it ends with it, whatever comes after.
+        let session = {
+            let state = self.state.lock();
+            if state.hooks.is_none() {
+                return Err(ENODEV);
+            }
+            self.both.set_alike(false);
+            self.tracker.session()
         };
-        self.both.set_alike(false);
-        let first = self.scan.run(&self.tracker);
-        // If the first has ended early, this one will, too; what it was told until then counts.
-        let result = first.and(self.second_scan.run(second));
-        self.both.set_alike(result.is_ok());
+        let first = self.scan.run(&self.tracker, session);
+        // Even if that has failed: each has what it has found.
+        let result = match self.both.second() {
+            Some(second) => first.and(self.second_scan.run(second, session)),
+            None => first,
+        };
+        let state = self.state.lock();
+        if state.hooks.is_some() && self.tracker.session() == session {
+            self.both.set_alike(result.is_ok());
+        }
         result
     }
 
@@ -179,8 +190,10 @@ impl Session {
     /// `ENOMEM`; what ftrace says if a function cannot be hooked. Nothing is changed then.
     pub(crate) fn enable(&self) -> Result {
         if self.switch_on()? && self.scans {
-            if let Err(e) = self.rescan() {
-                pr_warn!("the scan has not come to its end: {e:?}\n");
+            match self.rescan() {
+                // It is switched off again.
+                Ok(()) | Err(ENODEV) => {}
+                Err(e) => pr_warn!("the scan has not come to its end: {e:?}\n"),
             }
         }
         Ok(())
@@ -234,7 +247,7 @@ impl Session {
         let second = second.map(Hooks::place).transpose()?;
         self.scan.restart();
         self.second_scan.restart();
-        self.both.set_alike(true);
+        self.both.set_alike(false);
         self.trackers().for_each(|tracker| tracker.begin_session());
         let missed = Atomic::new(0u64);
         quiesce::while_stopped(&|| {

@@ -152,6 +152,8 @@ pub struct ShardState {
     pub(crate) suspects: check::Suspects,
     /// A mapped folio may have no entry, not even a marker, see [`Shard::may_lack`].
     pub(crate) lacks: bool,
+    /// See [`Shard::has_left_out`].
+    pub(crate) left_out: bool,
     /// Where the number of changes of the last new entry began, see [`Self::next_life`].
     life: u32,
 }
@@ -174,6 +176,7 @@ impl ShardState {
             debts: owed::Debts::default(),
             suspects: check::Suspects::default(),
             lacks: false,
+            left_out: false,
             life: 0,
         }
     }
@@ -197,6 +200,7 @@ impl ShardState {
         self.debts = owed::Debts::default();
         self.suspects = check::Suspects::default();
         self.lacks = false;
+        self.left_out = false;
     }
 
     /// Returns the counters.

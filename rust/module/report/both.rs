@@ -82,6 +82,7 @@ impl File<Control> for BothFile {
         };
         seq_print!(m, "state: on\n");
         seq_print!(m, "first: functions\nsecond: tracepoints\n");
+        seq_print!(m, "scanned_alike: {}\n", u8::from(both.alike()));
         let (last, all) = both.totals();
         show_totals(&last, "", m);
         for (reasons, which) in [(&last.lost_first, "first"), (&last.lost_second, "second")] {

@@ -449,6 +449,7 @@ impl Shard<'_> {
     pub(crate) fn untracked(&mut self, c: &Call, env: &impl Env) -> Outcome {
         self.state.counters.add(Counter::of_untracked(c.op));
         if matches!(c.op, Op::Add | Op::Touch) {
+            self.state.left_out = true;
             self.state.recent.remember(c.pfn, env);
         }
         Outcome::Untracked
@@ -516,6 +517,12 @@ impl Shard<'_> {
     /// marker could be left, or was kept no longer, since the storage was given.
     pub fn may_lack(&self) -> bool {
         self.state.lacks
+    }
+
+    /// Returns whether another mapping of a mapped folio without entry was told since the storage was given: such
+    /// a folio is not tracked until all of its mappings are gone, unless it is learned. Nothing marks it.
+    pub fn has_left_out(&self) -> bool {
+        self.state.left_out
     }
 
     /// Makes a marker of an entry.

@@ -384,6 +384,30 @@ fn a_folio_that_one_was_not_told() {
     assert_eq!(w.compare_twins(pfn, false), absent);
 }
 
+/// Who was told of one mapping of a mapped folio says that there is something left out.
+#[test]
+fn a_mapping_of_a_folio_that_is_left_out() {
+    let mut w = World::new(PLENTY).with_twin(PLENTY);
+    let folio = w.folio(4, Kind::File);
+    let mm = w.mm();
+    let vma = w.whole_vma(mm, folio);
+    let left_out = |w: &mut World| {
+        let first = w.rig.with(|shard, _| shard.has_left_out());
+        let twin = w.twin.as_mut().unwrap();
+        (first, twin.rig.with(|shard, _| shard.has_left_out()))
+    };
+    drop_next(&mut w);
+    w.map(vma, 0, 1);
+    w.grace_period();
+    assert_eq!(left_out(&mut w), (false, false));
+    w.map(vma, 1, 1);
+    w.grace_period();
+    assert_eq!(left_out(&mut w), (false, true));
+    let twin = w.twin.as_mut().unwrap();
+    twin.rig.replace_storage();
+    assert_eq!(left_out(&mut w), (false, false));
+}
+
 #[test]
 fn what_is_lost_is_not_compared() {
     let (mut w, pfn, _) = one();
