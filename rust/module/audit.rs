@@ -363,8 +363,8 @@ impl Audit {
                 match more {
                     None => {
                         let longest = &mut self.held.shard;
-                        self.tally =
-                            check::compare_list(tracker, &list, Verdict::Deferred, longest);
+                        let changed = Verdict::Deferred;
+                        self.tally = check::compare_list(tracker, &list, changed, longest, go_on)?;
                         return Ok(());
                     }
                     Some(Some(true)) => {}

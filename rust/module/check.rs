@@ -51,6 +51,9 @@ const MAX_REPORTS: u64 = 16;
 /// Most suspects taken from one shard at a time.
 const MAX_SUSPECTS: usize = 16;
 
+/// Folios compared between two questions whether to go on.
+const SOME: usize = 64;
+
 /// Pages whose counters are read at a time.
 const PAGES: usize = 64;
 
@@ -161,22 +164,30 @@ fn compare_counters(tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> Verdict
 /// Compares the folios in `list` after a grace period.
 ///
 /// What to say of a folio that has changed meanwhile is `changed`. `longest` is raised to the longest
-/// hold of a shard lock, in nanoseconds.
+/// hold of a shard lock, in nanoseconds. `go_on` is asked now and then, without a lock.
+///
+/// # Errors
+///
+/// Those of `go_on`.
 pub(crate) fn compare_list(
     tracker: &Tracker,
     list: &[Suspect],
     changed: Verdict,
     longest: &mut u64,
-) -> Tally {
+    go_on: &dyn Fn() -> Result,
+) -> Result<Tally> {
     let mut tally = Tally::default();
     if list.is_empty() {
-        return tally;
+        return Ok(tally);
     }
     // What a missed call concerns is lost first: it differs, but not unexpectedly.
     tracker.settle();
     let given_up = tracker.gave_up();
     quiesce::wait_for_calls();
-    for suspect in list {
+    for (i, suspect) in list.iter().enumerate() {
+        if i % SOME == 0 {
+            go_on()?;
+        }
         let verdict = tracker.table.with(suspect.pfn, |shard| {
             let entry = shard.find(suspect.pfn)?;
             if shard.seq(entry) != suspect.seq {
@@ -204,7 +215,7 @@ pub(crate) fn compare_list(
             }
         }
     }
-    tally
+    Ok(tally)
 }
 
 /// Compares again the folios that calls found suspicious.
@@ -232,7 +243,7 @@ pub(crate) fn compare_suspects(tracker: &Tracker) -> Result<Tally> {
         }
     }
     let seen = Verdict::Differs(Mismatch::default(), None);
-    Ok(compare_list(tracker, &list, seen, &mut 0))
+    compare_list(tracker, &list, seen, &mut 0, &|| Ok(()))
 }
 
 /// Reports a difference and gives the folio up.
