@@ -141,6 +141,14 @@ static int visit_vmas(struct folio *folio, struct fmi_rmap_visitor *v)
 	return folio_test_anon(folio) ? anon_vmas(folio, v) : file_vmas(folio, v);
 }
 
+/* Of pages in which a device keeps its struct pages there is no struct page that is initialised. */
+static bool is_reserved(struct dev_pagemap *pgmap, unsigned long pfn)
+{
+	struct vmem_altmap *altmap = pgmap_altmap(pgmap);
+
+	return altmap && pfn < altmap->base_pfn + vmem_altmap_offset(altmap);
+}
+
 /**
  * fmi_folio_get - find the folio that a page belongs to, and take a reference
  * @pfn: any page frame number, also of memory of a device
@@ -157,6 +165,10 @@ struct folio *fmi_folio_get(unsigned long pfn)
 		pgmap = get_dev_pagemap(pfn);
 		if (!pgmap)
 			return NULL;
+		if (is_reserved(pgmap, pfn)) {
+			put_dev_pagemap(pgmap);
+			return NULL;
+		}
 		page = pfn_to_page(pfn);
 	}
 	folio = page_folio(page);
