@@ -110,14 +110,7 @@ impl MmRef {
         Ok(())
     }
 
-    /// Locks the VMAs against changes.
-    pub(crate) fn read_lock(&self) -> ReadGuard<'_> {
-        // SAFETY: Valid by the type invariant; the guard unlocks.
-        unsafe { raw::fmi_mmap_read_lock(self.0.as_ptr()) };
-        ReadGuard(self)
-    }
-
-    /// The same; a caller that is killed does not wait.
+    /// Locks the VMAs against changes; a caller that is killed does not wait.
     ///
     /// # Errors
     ///

@@ -489,11 +489,6 @@ struct mm_struct *fmi_mm_of_pid(int pid)
 	return mm;
 }
 
-void fmi_mmap_read_lock(struct mm_struct *mm)
-{
-	mmap_read_lock(mm);
-}
-
 int fmi_mmap_read_lock_killable(struct mm_struct *mm)
 {
 	return mmap_read_lock_killable(mm);

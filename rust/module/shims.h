@@ -190,7 +190,6 @@ struct fmi_owner {
 
 bool fmi_mm_owner(const struct mm_struct *mm, struct fmi_owner *owner);
 struct mm_struct *fmi_mm_of_pid(int pid);
-void fmi_mmap_read_lock(struct mm_struct *mm);
 int fmi_mmap_read_lock_killable(struct mm_struct *mm);
 void fmi_mmap_read_unlock(struct mm_struct *mm);
 

@@ -69,6 +69,8 @@ pub(crate) struct Folio;
 impl File<Control> for Folio {
     const NAME: &'static CStr = c"folio";
     const MODE: u16 = 0o600;
+    // Some hundred mappers: what finds no room is looked for once more, after another grace period.
+    const SIZE: usize = 1 << 15;
 
     fn store(control: &Control, text: &str) -> Result {
         let mut words = text.split_ascii_whitespace();
@@ -112,7 +114,7 @@ fn mapped_at(mm: &MmRef, va: usize, all: bool) -> Result<u64> {
         }
     }
 
-    let guard = mm.read_lock();
+    let guard = mm.read_lock_killable()?;
     let vma = guard
         .find_vma(va)
         .filter(|vma| vma.start <= va && vma.is_looked_at(all));
@@ -155,12 +157,18 @@ impl Shadow {
     fn with_room(view: FolioView) -> Result<Self> {
         let nr_pages = view.nr_pages as usize;
         let nr = (view.nr_records as usize).min(MAX_MAPPERS);
+        // A folio of a gigabyte that is mapped as a whole needs none for each of its mappers.
+        let words = if view.nr_pte_mapped > 0 {
+            nr_pages.div_ceil(64)
+        } else {
+            0
+        };
         let mut mappers = KVVec::with_capacity(nr, GFP_KERNEL)?;
         for _ in 0..nr {
             let mapper = Mapper {
                 record: RecordView::default(),
                 moving: false,
-                pages: KVVec::from_elem(0, nr_pages.div_ceil(64), GFP_KERNEL)?,
+                pages: KVVec::from_elem(0, words, GFP_KERNEL)?,
             };
             mappers.push(mapper, GFP_KERNEL)?;
         }
@@ -180,6 +188,10 @@ impl Shadow {
         };
         let wanted = (view.nr_records as usize).min(MAX_MAPPERS);
         if view.nr_pages as usize != self.pages.len() || wanted > self.mappers.len() {
+            return false;
+        }
+        let no_words = |mapper: &Mapper| mapper.pages.is_empty();
+        if view.nr_pte_mapped > 0 && self.mappers.iter().any(no_words) {
             return false;
         }
         self.view = view;
@@ -354,12 +366,13 @@ impl Display for Mapper {
         let owner = Owner::of(r.mm as usize);
         let (pid, mm_id) = owner.as_ref().map_or((0, 0), |o| (o.pid(), o.mm_id()));
         let comm = owner.as_ref().map_or(&b"-"[..], Owner::comm);
+        let pages = (self.pages.len() as u32 * 64).min(1 << r.order);
         write!(
             f,
             "mapper: pid={pid} comm={} mm_id={mm_id} base={:#x} pages={} entire={} vmas={} tuples={}",
             Comm(comm),
             r.base,
-            Ranges(&self.pages, 1 << r.order),
+            Ranges(&self.pages, pages),
             u8::from(r.entire),
             r.vmas,
             r.tuples,

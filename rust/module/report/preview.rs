@@ -40,7 +40,7 @@ pub(crate) struct PreviewFile;
 impl File<Control> for PreviewFile {
     const NAME: &'static CStr = c"preview";
     const MODE: u16 = 0o600;
-    const SIZE: usize = 1 << 16;
+    const SIZE: usize = 1 << 18;
 
     fn store(control: &Control, text: &str) -> Result {
         let selection = match text {
