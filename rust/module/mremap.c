@@ -182,10 +182,9 @@ void fmi_moved_from(const struct fmi_tp_move *move, struct fmi_site *site)
  * @leaf: called for each of them, with the new address; must not sleep
  * @ctx: first argument of the callback
  *
- * Of a table that has moved no entry is at an address where anybody could find
- * it. Who has found it before may hold its lock, which is taken: after that
- * everybody looks at the entry above again, so that nothing changes any more
- * until the mover lets its locks go.
+ * Of a table that is moving nobody changes an entry: the mover holds the mmap
+ * lock for writing, and the rmap locks. Its own lock is taken all the same, for
+ * those who found a table of PTEs before and go by no other lock.
  *
  * Context: the probe of rmap_move, both page-table locks are held.
  *
