@@ -121,17 +121,25 @@ static void *populate_forever(void *arg)
 	return NULL;
 }
 
+/* Ends this process with its parent, which may be gone already. */
+static void ends_with(pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
+}
+
 static void __attribute__((noreturn)) be_a_victim(struct victim *v)
 {
+	pid_t self = getpid(), child = 0;
 	pthread_t other;
-	pid_t child = 0;
 
 	fmi_assert(mmap((void *)v->arena, 8 * pmd_size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED, "mmap");
 	if (!pthread_create(&other, NULL, populate_forever, v))
 		child = fork();
 	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ends_with(self);
 		populate_forever(v);
 	}
 	for (;;) {
@@ -152,6 +160,8 @@ static void killed_at_any_moment(struct fmi_scene *s)
 	volatile int *running = mmap(NULL, pgsz, PROT_READ | PROT_WRITE,
 				     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
+	pid_t self = getpid();
+
 	fmi_assert(running != MAP_FAILED, "no memory");
 	v.running = running;
 	thp_also(FMI_ANON, pmd_order);
@@ -165,7 +175,7 @@ static void killed_at_any_moment(struct fmi_scene *s)
 		if (pid == 0) {
 			setpgid(0, 0);
 			/* The end of the case is not that of this group. */
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			ends_with(self);
 			be_a_victim(&v);
 		}
 		setpgid(pid, pid);

@@ -144,6 +144,35 @@ static void exclusive_is_zapped(struct fmi_scene *s)
 	s_check(s, "all is gone");
 }
 
+/* The file `folio` finds the device's folio by any of its pages, and the kernel agrees. */
+static void is_reported(void)
+{
+	static char folios[1 << 18];
+	char mapper[48];
+
+	snprintf(mapper, sizeof(mapper), "\nmapper: pid=%d ", p_pid(1));
+	fmi_assert(fmi_read("folios", folios, sizeof(folios)) > 0, "cannot read folios");
+	for (const char *line = strchr(folios, '\n'); line && line[1];
+	     line = strchr(line + 1, '\n')) {
+		unsigned long pfn, order;
+		const char *report;
+
+		if (sscanf(line, "%lu %lu", &pfn, &order) != 2 || order != pmd_order)
+			continue;
+		report = fmi_report_pfn(pfn + 3);
+		if (!report || !strstr(report, mapper))
+			continue;
+		fmi_wait_until(!strstr(fmi_report_pfn(pfn), "\ncompare: deferred\n"),
+			       "the comparison of pfn %lu", pfn);
+		report = fmi_report_pfn(pfn + 3);
+		fmi_eq(text_value(report, "pfn"), (long long)pfn, "pfn");
+		fmi_eq(text_value(report, "total"), 1, "total");
+		fmi_assert(strstr(report, "\ncompare: equal\n"), "%s", report);
+		return;
+	}
+	fmi_fail("no report of the device's folio in:\n%s", folios);
+}
+
 /* All of the folio goes to the device; how many folios are tracked then, if any is. */
 static long long to_device(struct fmi_scene *s)
 {
@@ -157,11 +186,13 @@ static long long to_device(struct fmi_scene *s)
 	s_gone(s, "gone to the device");
 	fmi_audit("all");
 	/* test_hmm has folios of the size of a PMD, and small ones. */
-	if (fmi_tracepoints() && s->order == pmd_order)
+	if (fmi_tracepoints() && s->order == pmd_order) {
 		fmi_eq(fmi_stat("tracked_folios"), before, "tracked, with the device's folio");
-	else
+		is_reported();
+	} else {
 		fmi_assert(fmi_stat("tracked_folios") < before,
 			   "the device's small pages are tracked");
+	}
 	return before;
 }
 

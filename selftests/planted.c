@@ -25,6 +25,7 @@ static char text[1 << 18];
 static void begin(struct fmi_scene *s)
 {
 	module_ready();
+	fmi_assert(fmi_write("audit_interval", "0") > 0, "audit_interval");
 	module_plant("fault_drop", 0);
 	module_plant("fault_double", 0);
 	module_plant("fault_drop_walk", 0);
@@ -144,8 +145,13 @@ static void comparison_notices_a_dropped_call(struct fmi_scene *s)
 /* The shadow itself: what is unmapped cannot be unmapped, what is mapped not mapped again. */
 static void shadow_notices_a_doubled_call(struct fmi_scene *s)
 {
+	const char *line, *reason;
+	unsigned long head;
+	char want[64];
+
 	begin(s);
 	s_dontneed(s, 1, 0, 1);
+	folio_order(pagemap_pfn(p_pid(1), s_page(s, 2)), &head);
 	fmi_eq(fmi_stat("inconsistent"), 0, "inconsistent before");
 	module_plant("fault_double", 1);
 	if (s->kind == FMI_SHMEM)
@@ -159,6 +165,17 @@ static void shadow_notices_a_doubled_call(struct fmi_scene *s)
 			   "membarrier");
 	fmi_eq(fmi_stat("inconsistent"), 1, "inconsistent");
 	fmi_eq(fmi_stat("lost_inconsistent"), 1, "lost_inconsistent");
+	/* The folio is lost with it: the audit finds it untracked, and so does a look. */
+	fmi_assert(audit("untracked_mappings") > 0, "nothing is untracked:\n%s", text);
+	fmi_eq(text_value(text, "differences"), 0, "differences");
+	fmi_assert(fmi_write("scan", "coverage") > 0, "coverage");
+	fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "cannot read scan");
+	fmi_assert(text_value(text, "coverage_inconsistent") > 0, "not counted:\n%s", text);
+	snprintf(want, sizeof(want), "\nuntracked: pfn=%lu order=%u ", head, s->order);
+	line = strstr(text, want);
+	reason = line ? strstr(line, " reason=") : NULL;
+	fmi_assert(reason && !strncmp(reason, " reason=inconsistent\n", 21),
+		   "no line for pfn %lu in:\n%s", head, text);
 }
 
 static void background_audit_notices(struct fmi_scene *s)
