@@ -83,7 +83,7 @@ pub(crate) struct Coverage {
     pub(crate) unknown: u64,
     /// The first of those that are not tracked, each once.
     pub(crate) list: KVVec<Untracked>,
-    /// Those that found no room in it.
+    /// How often others were found, for which it has no room.
     pub(crate) more: u64,
 }
 
