@@ -22,7 +22,7 @@ static void compared_while_it_is_scanned(struct fmi_scene *s)
 {
 	int compared = 0;
 
-	/* The scan goes from the oldest process to the youngest: it comes to the folio at the end. */
+	/* The scan goes from the oldest process to the youngest: it comes to the folio last. */
 	both_ready();
 	for (int who = 2; who <= 4; who++)
 		scan_takes_longer(who);

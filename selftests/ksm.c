@@ -71,7 +71,8 @@ static void merge(struct fmi_scene *s, unsigned long want)
 	ksm_set("sleep_millisecs", "5");
 	ksm_set("smart_scan", "0");
 	ksm_set("run", "1");
-	fmi_wait_until(merged(s) >= want, "KSM: %lu pages are to be the same, not %lu", want, merged(s));
+	fmi_wait_until(merged(s) >= want, "KSM: %lu pages are to be the same, not %lu", want,
+		       merged(s));
 	ksm_set("run", "0");
 	fmi_eq(merged(s), want, "merged pages");
 }

@@ -133,6 +133,10 @@ fn compare_counters(tracker: &Tracker, shard: &Shard<'_>, entry: u32) -> Verdict
         Compare::NotQuiescent => return Verdict::Deferred,
         Compare::Equal => {}
     }
+    // Of a larger one nothing is mapped but the whole: it has no mappings of single pages.
+    if view.order > tracker.table.geometry().max_order {
+        return Verdict::Equal;
+    }
     let (mut counts, mut expected) = ([0i32; PAGES], [0u32; PAGES]);
     for first in (0..view.nr_pages).step_by(PAGES) {
         let nr = PAGES.min((view.nr_pages - first) as usize);

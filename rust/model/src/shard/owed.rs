@@ -211,7 +211,7 @@ impl Shard<'_> {
     }
 
     /// Returns the call with the base that it is about, if it does not tell and that is known: the add said it.
-    fn debtor(&self, c: &Call) -> Result<Call, Fail> {
+    pub(crate) fn debtor(&self, c: &Call) -> Result<Call, Fail> {
         let part = Part {
             level: c.level,
             first: c.first,

@@ -32,7 +32,8 @@ use crate::{
     Level,
     LostReason,
     Op,
-    Outcome, //
+    Outcome,
+    NO_BASE, //
 };
 
 /// How many drained entries a start tries to take back, so that they do not pile up.
@@ -163,6 +164,8 @@ impl Shard<'_> {
             _ if self.too_large(c) => Err(Fail::Order),
             Op::Touch | Op::Skip => self.refresh(e, c.pending, env),
             Op::Found => self.check_found(e, c),
+            // Where it was mapped, and in which page table, is what the add said.
+            Op::Remove if c.base == NO_BASE => self.apply(e, &self.debtor(c)?, env),
             Op::Add | Op::Dup | Op::Remove => self.apply(e, c, env),
         }
     }

@@ -291,6 +291,43 @@ fn a_remove_without_an_address_is_about_what_it_can_be_about() {
     assert_eq!(rig.take(no_address(3)), missed);
 }
 
+/// Definitions are told where the mappings were that go: in which page table, and in which VMA.
+#[test]
+fn a_remove_without_an_address_is_told_with_that_of_the_add() {
+    let mut rig = Rig::new(PLENTY);
+    // Half of the folio is in one page table, half in the next one; each half is in a VMA of its own.
+    let half = |op, mm: u64, first: u32| Call {
+        kind: Kind::Driver,
+        mm,
+        mm_id: mm as u32,
+        base: if op == Op::Add { 0x1f_8000 } else { NO_BASE },
+        vma: mm * 2 + u64::from(first / 8),
+        vma_start: 0x1f_8000 + u64::from(first) * 0x1000,
+        vma_end: 0x20_0000 + u64::from(first) * 0x1000,
+        ..mapped(call(op, first, 8))
+    };
+    let values = |rig: &mut Rig| {
+        rig.with(|shard, _| {
+            let e = shard.find(pfn(1)).unwrap();
+            let (v, s) = (shard.view(e).unwrap(), shard.sketches(e));
+            let of = |name| DEFINITIONS.iter().find(|d| d.name == name).unwrap();
+            ["vma_pt_counter", "vma_counter"].map(|name| of(name).value_of(&v, &s).unwrap())
+        })
+    };
+    rig.take(Call {
+        kernel_unmapped: true,
+        ..half(Op::Add, 7, 0)
+    });
+    for (mm, first) in [(7, 8), (8, 0), (8, 8)] {
+        assert_eq!(rig.take(half(Op::Add, mm, first)), Outcome::Applied);
+    }
+    assert_eq!(values(&mut rig), [4, 4]);
+    assert_eq!(rig.take(half(Op::Remove, 7, 0)), Outcome::Applied);
+    assert_eq!(values(&mut rig), [3, 3]);
+    assert_eq!(rig.take(half(Op::Remove, 7, 8)), Outcome::Applied);
+    assert_eq!(values(&mut rig), [2, 2]);
+}
+
 #[test]
 fn what_depends_on_who_maps_says_so() {
     for d in &DEFINITIONS {
