@@ -131,13 +131,14 @@ static void ends_with(pid_t parent)
 
 static void __attribute__((noreturn)) be_a_victim(struct victim *v)
 {
-	pid_t self = getpid(), child = 0;
+	pid_t self = getpid(), child;
 	pthread_t other;
 
 	fmi_assert(mmap((void *)v->arena, 8 * pmd_size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED, "mmap");
-	if (!pthread_create(&other, NULL, populate_forever, v))
-		child = fork();
+	if (pthread_create(&other, NULL, populate_forever, v))
+		populate_forever(v);
+	child = fork();
 	if (child == 0) {
 		ends_with(self);
 		populate_forever(v);

@@ -151,7 +151,10 @@ static void is_reported(void)
 	char mapper[48];
 
 	snprintf(mapper, sizeof(mapper), "\nmapper: pid=%d ", p_pid(1));
+	snprintf(folios, sizeof(folios), "order=%u", pmd_order);
+	fmi_assert(fmi_write("filter", folios) > 0, "filter");
 	fmi_assert(fmi_read("folios", folios, sizeof(folios)) > 0, "cannot read folios");
+	fmi_assert(fmi_write("filter", "order=any") > 0, "filter");
 	for (const char *line = strchr(folios, '\n'); line && line[1];
 	     line = strchr(line + 1, '\n')) {
 		unsigned long pfn, order;
@@ -162,9 +165,10 @@ static void is_reported(void)
 		report = fmi_report_pfn(pfn + 3);
 		if (!report || !strstr(report, mapper))
 			continue;
-		fmi_wait_until(!strstr(fmi_report_pfn(pfn), "\ncompare: deferred\n"),
+		fmi_wait_until(!(report = fmi_report_pfn(pfn + 3)) ||
+			       !strstr(report, "\ncompare: deferred\n"),
 			       "the comparison of pfn %lu", pfn);
-		report = fmi_report_pfn(pfn + 3);
+		fmi_assert(report, "the report is gone");
 		fmi_eq(text_value(report, "pfn"), (long long)pfn, "pfn");
 		fmi_eq(text_value(report, "total"), 1, "total");
 		fmi_assert(strstr(report, "\ncompare: equal\n"), "%s", report);

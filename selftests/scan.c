@@ -326,7 +326,7 @@ static void switched_off_meanwhile(struct fmi_scene *s)
 		scan_switch("1");
 		pid = begin_to_write(looks ? "coverage" : "1");
 		do {
-			usleep(looks ? i * 2000 : 1000);
+			usleep(looks ? i * 500 : 1000);
 			fmi_assert(fmi_read("scan", text, sizeof(text)) > 0, "scan cannot be read");
 		} while (!looks && !strstr(text, "state: scanning\n") &&
 			 !waitpid(pid, &status, WNOHANG));

@@ -470,10 +470,15 @@ impl Pair<'_> {
                 let mut absent = difference.first.is_none() && is_device(wanted.pfn);
                 if !self.both.alike() {
                     // Not both were scanned: one may have found the folio, or have seen from a lower count that it was
-                    // unmapped for a moment, when the other one was only told of another mapping.
+                    // unmapped for a moment, when the other one was only told of another mapping. One that has an entry
+                    // without mappings was told of all that there were.
                     absent |= match (&difference.first, &difference.second) {
-                        (Some(view), None) => view.adopted || b.has_left_out(),
-                        (None, Some(view)) => view.adopted || a.has_left_out(),
+                        (Some(view), None) => {
+                            b.find(wanted.pfn).is_none() && (view.adopted || b.has_left_out())
+                        }
+                        (None, Some(view)) => {
+                            a.find(wanted.pfn).is_none() && (view.adopted || a.has_left_out())
+                        }
                         _ => false,
                     };
                 }

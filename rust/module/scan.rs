@@ -285,12 +285,15 @@ impl Scan {
     /// is complete; the rest is lost, as folios of which an MM was not seen.
     pub(crate) fn run(&self, tracker: &Tracker, session: u64) -> Result {
         let running = self.running.lock();
-        self.restart();
         let walker = Walker {
             scan: self,
             tracker,
             session,
         };
+        if walker.stopped() {
+            return Ok(());
+        }
+        self.restart();
         let mut result = walker.attempt();
         for _ in 1..MAX_ATTEMPTS {
             let curable = |coverage: Option<&Coverage>| coverage.is_some_and(Coverage::is_curable);

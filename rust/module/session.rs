@@ -264,6 +264,7 @@ impl Session {
         if state.hooks.is_none() {
             return;
         }
+        self.both.set_alike(false);
         self.trackers().for_each(|tracker| tracker.set_armed(false));
         let missed = state.missed_now().saturating_sub(state.missed_before);
         let hooks = (state.hooks.take(), state.second.take());

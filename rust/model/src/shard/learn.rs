@@ -181,6 +181,7 @@ impl Shard<'_> {
     /// Takes a call on a folio without entry that is mapped already, or leaves it.
     pub(crate) fn learn_absent(&mut self, c: &Call, env: &impl Env) -> Outcome {
         if !self.state.learning || !matches!(c.op, Op::Add | Op::Dup | Op::Found) {
+            self.state.left_out |= matches!(c.op, Op::Add | Op::Touch);
             return self.untracked(c, env);
         }
         if self.too_large(c) {
@@ -370,7 +371,10 @@ impl Shard<'_> {
             return Ok(());
         }
         if let Some(r) = self.locate_elsewhere(e, c, part)? {
-            self.state.counters.add(Counter::RemoveElsewhere);
+            // Without an address it is where the call says.
+            if c.base != NO_BASE {
+                self.state.counters.add(Counter::RemoveElsewhere);
+            }
             self.remember(e)?;
             self.edit(e, r, part, Step::Down, None)?;
             return self.simplify(e);

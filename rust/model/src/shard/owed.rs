@@ -239,7 +239,7 @@ impl Shard<'_> {
         while at < end {
             let (stop, owed) = self.state.debts.run(&debtor, at, end);
             if !owed {
-                self.call_part(c, at, stop, env)?;
+                self.call_part(&debtor, at, stop, env)?;
             } else if !self.state.debts.pay(&debtor, at, stop) {
                 return Err(Fail::NoMemory);
             }

@@ -452,7 +452,6 @@ impl Shard<'_> {
     pub(crate) fn untracked(&mut self, c: &Call, env: &impl Env) -> Outcome {
         self.state.counters.add(Counter::of_untracked(c.op));
         if matches!(c.op, Op::Add | Op::Touch) {
-            self.state.left_out = true;
             self.state.recent.remember(c.pfn, env);
         }
         Outcome::Untracked
