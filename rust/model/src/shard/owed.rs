@@ -211,6 +211,8 @@ impl Shard<'_> {
     }
 
     /// Returns the call with the base that it is about, if it does not tell and that is known: the add said it.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn debtor(&self, c: &Call) -> Result<Call, Fail> {
         let part = Part {
             level: c.level,

@@ -160,12 +160,17 @@ impl Shard<'_> {
 
     /// Takes a call on a tracked folio of that order.
     fn take(&mut self, e: u32, c: &Call, env: &impl Env) -> Result<(), Fail> {
+        // Where it was mapped, and in which page table, is what the add said.
+        let debtor;
+        let mut c = c;
+        if c.base == NO_BASE {
+            debtor = self.debtor(c)?;
+            c = &debtor;
+        }
         match c.op {
             _ if self.too_large(c) => Err(Fail::Order),
             Op::Touch | Op::Skip => self.refresh(e, c.pending, env),
             Op::Found => self.check_found(e, c),
-            // Where it was mapped, and in which page table, is what the add said.
-            Op::Remove if c.base == NO_BASE => self.apply(e, &self.debtor(c)?, env),
             Op::Add | Op::Dup | Op::Remove => self.apply(e, c, env),
         }
     }
